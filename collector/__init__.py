@@ -1,0 +1,1 @@
+"""The collector stage: Prometheus remote write in, a durable log out."""

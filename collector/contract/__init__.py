@@ -1,0 +1,1 @@
+"""What readers of the log may rely on: the record and its decoder."""

@@ -1,0 +1,1 @@
+"""What every later stage may rely on: the names of the outside world and the manners of a process."""

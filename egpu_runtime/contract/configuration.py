@@ -1,0 +1,113 @@
+"""Settings of every process: frozen data, filled from a TOML file, the environment and flags, in that order.
+
+A settings class is a frozen dataclass; under each field stands a docstring with its unit, default and why.
+Those docstrings are the help of the flags and the page ``docs/reference/settings.md``.
+"""
+
+import ast
+import inspect
+import textwrap
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import cache
+from typing import Any, Literal, TypeVar, get_type_hints
+
+import msgspec
+
+LogForm = Literal["plain", "json"]
+
+
+class SettingsError(Exception):
+    """A setting is unknown or has a wrong value; the message names where it came from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessSettings:
+    """What every process can be told."""
+
+    log_form: LogForm = "plain"
+    """Form of a log line on stderr: ``plain`` for people, ``json`` for a log store. Default plain."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One knob: its field, type, default and docstring, and the names it has outside."""
+
+    name: str
+    type: Any
+    default: Any
+    help: str
+    environment: str
+    flag: str
+
+
+S = TypeVar("S", bound=ProcessSettings)
+
+
+def environment_prefix(settings_class: type[ProcessSettings]) -> str:
+    """``CollectorSettings`` reads ``EGPU_COLLECTOR_*``."""
+    return f"EGPU_{settings_class.__name__.removesuffix('Settings').upper()}_"
+
+
+@cache
+def _field_docstrings(settings_class: type) -> Mapping[str, str]:
+    """Field name -> the string literal below it, base classes first."""
+    found: dict[str, str] = {}
+    for owner in reversed(settings_class.__mro__):
+        if owner is object or not issubclass(owner, ProcessSettings):
+            continue
+        body = ast.parse(textwrap.dedent(inspect.getsource(owner))).body[0]
+        assert isinstance(body, ast.ClassDef)
+        for statement, following in zip(body.body, body.body[1:], strict=False):
+            match statement, following:
+                case (
+                    ast.AnnAssign(target=ast.Name(id=name)),
+                    ast.Expr(value=ast.Constant(value=str(text))),
+                ):
+                    found[name] = " ".join(text.split())
+    return found
+
+
+def describe(settings_class: type[ProcessSettings]) -> Iterator[Setting]:
+    """Every knob of a settings class, in the order they are written."""
+    docstrings = _field_docstrings(settings_class)
+    types = get_type_hints(settings_class)
+    for field in fields(settings_class):
+        yield Setting(
+            name=field.name,
+            type=types[field.name],
+            default=field.default,
+            help=docstrings.get(field.name, ""),
+            environment=environment_prefix(settings_class) + field.name.upper(),
+            flag="--" + field.name.replace("_", "-"),
+        )
+
+
+def load(settings_class: type[S], *, file_text: str, overrides: Mapping[str, object]) -> S:
+    """Settings from a TOML text and from values given by environment or flags (field name -> value, None = not given).
+
+    Raises SettingsError with one sentence for an unknown key, a wrong type or a value out of its bounds.
+    """
+    try:
+        given: dict[str, object] = dict(tomllib.loads(file_text))
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"settings file is not TOML: {error}") from error
+    known = {setting.name for setting in describe(settings_class)}
+    for name in given:
+        if name not in known:
+            raise SettingsError(f"settings file: unknown setting {name!r}")
+    given.update({name: value for name, value in overrides.items() if value is not None})
+    try:
+        return msgspec.convert(given, settings_class, strict=False)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"settings: {error}") from error
+
+
+def to_toml(settings: ProcessSettings) -> str:
+    """The settings in force as a TOML text that :func:`load` reads back."""
+    lines = []
+    for name, value in asdict(settings).items():
+        text = str(value).lower() if isinstance(value, bool) else repr(value) if not isinstance(value, str) else None
+        lines.append(f"{name} = {text if text is not None else msgspec.json.encode(value).decode()}")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,314 @@
+"""The one metric table: our series, their labels, and the foreign series accepted in their place.
+
+Everything that names a series anywhere in the project reads it here. The reference page
+``docs/reference/metrics.md`` is generated from these rows.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from egpu_runtime.contract.units import MIB
+
+Kind = Literal["gauge", "counter", "info"]
+Subject = Literal["card", "container", "pod", "owner"]
+"""What one series describes: a GPU card, a container on a card, a pod, or who owns a pod."""
+
+CARD_LABELS: Final = ("cluster", "node", "gpu_uuid", "gpu_model")
+"""Labels of every card series."""
+
+CONTAINER_LABELS: Final = (
+    *CARD_LABELS,
+    *("tenant", "namespace", "workload_kind", "workload", "pod", "pod_uid", "container", "priority"),
+)
+"""Labels of every container series of the agent and the scheduler; limits are values, never labels."""
+
+CARD_KEY: Final = ("cluster", "node", "gpu_uuid")
+"""Labels that name a card."""
+
+CONTAINER_KEY: Final = (*CARD_KEY, "namespace", "pod", "pod_uid", "container")
+"""Labels that name a container's use of one card."""
+
+POD_LABELS: Final = ("cluster", "namespace", "pod", "pod_uid")
+OWNER_LABELS: Final = ("cluster", "namespace", "kind", "name", "owner_kind", "owner_name")
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One series of ours: ``name`` as exported, ``unit`` as in the name, ``subject`` fixes the labels."""
+
+    name: str
+    kind: Kind
+    unit: str
+    subject: Subject
+    help: str
+
+
+def _card(name: str, unit: str, help_text: str, kind: Kind = "gauge") -> Metric:
+    return Metric(f"egpu_gpu_{name}", kind, unit, "card", help_text)
+
+
+def _container(name: str, unit: str, help_text: str, kind: Kind = "gauge") -> Metric:
+    return Metric(f"egpu_container_{name}", kind, unit, "container", help_text)
+
+
+def _scheduler(name: str, unit: str, subject: Subject, help_text: str) -> Metric:
+    return Metric(f"egpu_scheduler_{name}", "gauge", unit, subject, help_text)
+
+
+METRICS: Final[tuple[Metric, ...]] = (
+    _card("memory_total_bytes", "bytes", "Memory of the card."),
+    _card("memory_used_bytes", "bytes", "Memory in use on the card, all processes."),
+    _card("memory_free_bytes", "bytes", "Memory free on the card; accepted, to derive the total where none is given."),
+    _card("memory_reserved_bytes", "bytes", "Memory the driver keeps; accepted, to derive the total."),
+    _card("utilization_ratio", "ratio", "Share of time the card ran a kernel, 0-1."),
+    _card("memory_bandwidth_ratio", "ratio", "Share of time device memory was read or written, 0-1."),
+    _card("power_watts", "watts", "Power drawn by the card."),
+    _card("temperature_celsius", "celsius", "Temperature of the card."),
+    _card("healthy", "bool", "1 while the card can be allocated."),
+    _card("info", "info", "Facts of the card, value 1.", "info"),
+    _container("memory_quota_bytes", "bytes", "Memory the container may use on this card."),
+    _container("core_quota_ratio", "ratio", "Share of the card's compute the container may use, 0-1."),
+    _container("memory_used_bytes", "bytes", "Memory the container uses on this card."),
+    _container("memory_resident_bytes", "bytes", "Part of the use that is resident on the card."),
+    _container("memory_host_bytes", "bytes", "Part of the use that was moved to host memory."),
+    _container("core_used_ratio", "ratio", "Share of the card's compute the container used, 0-1."),
+    _container("gpu_busy_seconds_total", "seconds", "GPU time the container's kernels took.", "counter"),
+    _container("throttled_seconds_total", "seconds", "Time launches waited for the compute quota.", "counter"),
+    _container("preempted_seconds_total", "seconds", "Time launches waited for a higher priority.", "counter"),
+    _container("swapped_bytes_total", "bytes", "Bytes moved between card and host, by direction.", "counter"),
+    _container("out_of_memory_total", "count", "Allocations refused over the memory quota.", "counter"),
+    _container("last_submit_timestamp_seconds", "seconds", "Unix time of the last kernel launch."),
+    _scheduler("gpu_memory_allocated_bytes", "bytes", "card", "Memory of the card given to containers."),
+    _scheduler("gpu_memory_free_bytes", "bytes", "card", "Memory of the card not given to a container."),
+    _scheduler("gpu_core_allocated_ratio", "ratio", "card", "Compute of the card given to containers, 0-1."),
+    _scheduler("gpu_core_free_ratio", "ratio", "card", "Compute of the card not given, 0-1."),
+    _scheduler("gpu_shared_containers", "count", "card", "Containers that hold a part of the card."),
+    _scheduler("container_memory_allocated_bytes", "bytes", "container", "Memory quota as the scheduler gave it."),
+    _scheduler("container_core_allocated_ratio", "ratio", "container", "Compute quota as the scheduler gave it."),
+    Metric("egpu_pod_info", "info", "info", "pod", "A pod exists: its node and uid; from kube_pod_info."),
+    Metric("egpu_pod_gpu_container_info", "info", "info", "pod", "A container of the pod asked for GPUs."),
+    Metric("egpu_pod_advice_info", "info", "info", "pod", "The pod's advice opt-out, label advice=off."),
+    Metric("egpu_owner_info", "info", "info", "owner", "kind/name (a pod, replica set or job) belongs to an owner."),
+)
+"""Every series of ours, in the order of the reference page."""
+
+METRIC_BY_NAME: Final[Mapping[str, Metric]] = {metric.name: metric for metric in METRICS}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One exporter: how its labels read, and what it means when it is silent about a container.
+
+    ``labels`` maps our label to the exporter's names for it; the first one present and non-empty wins, and a
+    label that is not listed reads under its own name. ``silence`` is ``zero`` where the exporter leaves out
+    containers that never used the card (HAMi issue 281), ``unobserved`` where it always reports.
+    """
+
+    name: str
+    labels: Mapping[str, tuple[str, ...]]
+    help: str
+
+
+_EXPORTED: Final = {
+    "namespace": ("exported_namespace", "namespace"),
+    "pod": ("exported_pod", "pod"),
+    "container": ("exported_container", "container"),
+}
+"""Prometheus renames a target's own labels so when honor_labels is off."""
+
+AGENT: Final = Source("egpu-agent", {}, "Our node agent; reports every allocated container, also at 0.")
+SCHEDULER: Final = Source("egpu-scheduler", {}, "Our scheduler's ledger of what was allocated.")
+DCGM: Final = Source(
+    "dcgm-exporter",
+    {
+        **_EXPORTED,
+        "node": ("hostname", "Hostname", "node"),
+        "gpu_uuid": ("UUID", "gpu_uuid"),
+        "gpu_model": ("modelName", "model_name"),
+        "pod_uid": ("exported_pod_uid", "pod_uid"),
+    },
+    "NVIDIA's exporter; one value a card, with a pod's name where the card has one pod.",
+)
+HAMI_MONITOR: Final = Source(
+    "hami-monitor",
+    {
+        "namespace": ("exported_namespace", "podnamespace", "namespace"),
+        "pod": ("exported_pod", "podname", "pod"),
+        "container": ("exported_container", "ctrname", "container"),
+        "node": ("nodeid", "nodename", "node"),
+        "gpu_uuid": ("deviceuuid", "device_uuid"),
+        "gpu_model": ("devicetype", "device_type"),
+    },
+    "HAMi's vGPUmonitor and volcano-vgpu's, new and legacy names; silent about a container until it uses CUDA.",
+)
+HAMI_SCHEDULER: Final = Source(
+    "hami-scheduler",
+    {
+        "namespace": ("exported_namespace", "podnamespace", "namespace"),
+        "pod": ("exported_pod", "podname", "pod"),
+        "container": (),
+        "container_index": ("containeridx", "container_index"),
+        "node": ("nodename", "nodeid", "node"),
+        "gpu_uuid": ("deviceuuid", "device_uuid"),
+        "gpu_model": ("devicetype", "device_type"),
+    },
+    "HAMi's scheduler; names a container by its index in the pod.",
+)
+VOLCANO: Final = Source(
+    "volcano-scheduler",
+    {
+        "namespace": (),
+        "pod": ("podName",),
+        "container": (),
+        "node": ("NodeName",),
+        "gpu_uuid": ("devID",),
+    },
+    "Volcano's deviceshare plugin; names a pod without its namespace.",
+)
+KUBE_STATE: Final = Source(
+    "kube-state-metrics",
+    {
+        **_EXPORTED,
+        "pod_uid": ("uid",),
+        "advice": ("annotation_egpu_io_advice", "label_egpu_io_advice"),
+    },
+    "Owners, uids, opt-outs and GPU requests of pods.",
+)
+
+SOURCES: Final = (AGENT, SCHEDULER, DCGM, HAMI_MONITOR, HAMI_SCHEDULER, VOLCANO, KUBE_STATE)
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """A foreign series read as one of ours.
+
+    ``metric`` = our series, value = theirs x ``scale``. ``requires`` names foreign labels (any one present and
+    non-empty) without which the row does not apply; ``equals`` fixes labels to a value. ``sets`` gives our
+    labels from theirs where the source's map does not say it (owner rows). ``valid_max`` drops values at or above
+    it, in the foreign unit (DCGM's blank sentinels).
+    """
+
+    name: str
+    source: Source
+    metric: str
+    scale: float = 1.0
+    requires: tuple[str, ...] = ()
+    equals: tuple[tuple[str, str], ...] = ()
+    sets: tuple[tuple[str, str], ...] = ()
+    valid_max: float = float("inf")
+
+
+_POD = ("exported_pod", "pod")
+_BLANK_PERCENT = 101.0
+_BLANK_MIB = float(0x7FFFFFF0)
+_PERCENT = 0.01
+
+
+def _dcgm(field: str, card_metric: str, container_metric: str, scale: float, valid_max: float) -> tuple[Alias, ...]:
+    name = f"DCGM_FI_{field}"
+    rows = [Alias(name, DCGM, card_metric, scale, valid_max=valid_max)]
+    if container_metric:
+        rows.append(Alias(name, DCGM, container_metric, scale, requires=_POD, valid_max=valid_max))
+    return tuple(rows)
+
+
+def _hami(source: Source, metric: str, scale: float, *names: str) -> tuple[Alias, ...]:
+    return tuple(Alias(name, source, metric, scale) for name in names)
+
+
+ALIASES: Final[tuple[Alias, ...]] = (
+    *_dcgm("DEV_FB_USED", "egpu_gpu_memory_used_bytes", "egpu_container_memory_used_bytes", MIB, _BLANK_MIB),
+    *_dcgm("DEV_FB_FREE", "egpu_gpu_memory_free_bytes", "", MIB, _BLANK_MIB),
+    *_dcgm("DEV_FB_RESERVED", "egpu_gpu_memory_reserved_bytes", "", MIB, _BLANK_MIB),
+    *_dcgm("DEV_GPU_UTIL", "egpu_gpu_utilization_ratio", "egpu_container_core_used_ratio", _PERCENT, _BLANK_PERCENT),
+    *_dcgm("PROF_GR_ENGINE_ACTIVE", "egpu_gpu_utilization_ratio", "egpu_container_core_used_ratio", 1.0, 1.01),
+    *_dcgm("DEV_MEM_COPY_UTIL", "egpu_gpu_memory_bandwidth_ratio", "", _PERCENT, _BLANK_PERCENT),
+    *_dcgm("DEV_POWER_USAGE", "egpu_gpu_power_watts", "", 1.0, _BLANK_MIB),
+    *_dcgm("DEV_GPU_TEMP", "egpu_gpu_temperature_celsius", "", 1.0, _BLANK_MIB),
+    *_hami(HAMI_MONITOR, "egpu_gpu_memory_used_bytes", 1.0, "hami_host_gpu_memory_used_bytes", "HostGPUMemoryUsage"),
+    *_hami(
+        HAMI_MONITOR, "egpu_gpu_utilization_ratio", _PERCENT, "hami_host_gpu_utilization_ratio", "HostCoreUtilization"
+    ),
+    *_hami(
+        HAMI_MONITOR,
+        "egpu_container_memory_used_bytes",
+        1.0,
+        "hami_vgpu_memory_used_bytes",
+        "vGPU_device_memory_usage_in_bytes",
+    ),
+    *_hami(
+        HAMI_MONITOR,
+        "egpu_container_memory_quota_bytes",
+        1.0,
+        "hami_vgpu_memory_limit_bytes",
+        "vGPU_device_memory_limit_in_bytes",
+    ),
+    *_hami(
+        HAMI_MONITOR,
+        "egpu_container_core_used_ratio",
+        _PERCENT,
+        "hami_container_device_utilization_ratio",
+        "Device_utilization_desc_of_container",
+    ),
+    *_hami(HAMI_SCHEDULER, "egpu_gpu_memory_total_bytes", 1.0, "hami_gpu_memory_limit_bytes", "GPUDeviceMemoryLimit"),
+    *_hami(
+        HAMI_SCHEDULER,
+        "egpu_scheduler_gpu_memory_allocated_bytes",
+        1.0,
+        "hami_gpu_memory_allocated_bytes",
+        "GPUDeviceMemoryAllocated",
+    ),
+    *_hami(
+        HAMI_SCHEDULER,
+        "egpu_scheduler_gpu_core_allocated_ratio",
+        _PERCENT,
+        "hami_gpu_core_allocated_ratio",
+        "GPUDeviceCoreAllocated",
+    ),
+    *_hami(HAMI_SCHEDULER, "egpu_scheduler_gpu_shared_containers", 1.0, "hami_gpu_shared_count", "GPUDeviceSharedNum"),
+    *_hami(
+        HAMI_SCHEDULER,
+        "egpu_scheduler_container_memory_allocated_bytes",
+        1.0,
+        "hami_vgpu_memory_allocated_bytes",
+        "vGPUMemoryAllocated",
+    ),
+    *_hami(
+        HAMI_SCHEDULER,
+        "egpu_scheduler_container_core_allocated_ratio",
+        _PERCENT,
+        "hami_vgpu_core_allocated_ratio",
+        "vGPUCoreAllocated",
+    ),
+    Alias("volcano_vgpu_device_memory_limit", VOLCANO, "egpu_gpu_memory_total_bytes", MIB),
+    Alias("volcano_vgpu_device_allocated_memory", VOLCANO, "egpu_scheduler_gpu_memory_allocated_bytes", MIB),
+    Alias("volcano_vgpu_device_allocated_cores", VOLCANO, "egpu_scheduler_gpu_core_allocated_ratio", _PERCENT),
+    Alias("volcano_vgpu_device_shared_number", VOLCANO, "egpu_scheduler_gpu_shared_containers"),
+    Alias(
+        "volcano_vgpu_device_memory_allocation_for_a_certain_pod",
+        VOLCANO,
+        "egpu_scheduler_container_memory_allocated_bytes",
+        MIB,
+    ),
+    Alias(
+        "volcano_vgpu_device_core_allocation_for_a_certain_pod",
+        VOLCANO,
+        "egpu_scheduler_container_core_allocated_ratio",
+        _PERCENT,
+    ),
+    Alias("kube_pod_info", KUBE_STATE, "egpu_pod_info"),
+    Alias("kube_pod_owner", KUBE_STATE, "egpu_owner_info", equals=(("kind", "Pod"),), sets=(("name", "pod"),)),
+    Alias(
+        "kube_replicaset_owner",
+        KUBE_STATE,
+        "egpu_owner_info",
+        equals=(("kind", "ReplicaSet"),),
+        sets=(("name", "replicaset"),),
+    ),
+    Alias("kube_job_owner", KUBE_STATE, "egpu_owner_info", equals=(("kind", "Job"),), sets=(("name", "job_name"),)),
+    Alias("kube_pod_annotations", KUBE_STATE, "egpu_pod_advice_info", requires=("annotation_egpu_io_advice",)),
+    Alias("kube_pod_labels", KUBE_STATE, "egpu_pod_advice_info", requires=("label_egpu_io_advice",)),
+    Alias("kube_pod_container_resource_limits", KUBE_STATE, "egpu_pod_gpu_container_info", requires=("resource",)),
+)
+"""Foreign series, in the order of the reference page. One name may stand in several rows (card and container)."""

@@ -1,0 +1,122 @@
+"""Manners of every process: settings as flags, one log line form, exit codes, one line for a failure.
+
+Exit codes: 0 done, 1 every failure (usage errors too); other codes only where a command names them.
+"""
+
+import functools
+import inspect
+import json
+import logging
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import typer
+from typer.exceptions import TyperException
+
+from egpu_runtime.contract.configuration import LogForm, ProcessSettings, SettingsError, describe, load, to_toml
+
+EXIT_FAILURE = 1
+
+S = TypeVar("S", bound=ProcessSettings)
+
+
+class Failure(Exception):
+    """Something the caller can act on went wrong: shown as one line on stderr, exit code 1."""
+
+
+class _JsonLine(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
+            "level": record.levelname.lower(),
+            "process": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+def configure_logging(form: LogForm) -> None:
+    """One line an event on stderr: time, level, process, message; or the same as one JSON object."""
+    handler = logging.StreamHandler(sys.stderr)
+    plain = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S%z")
+    handler.setFormatter(_JsonLine() if form == "json" else plain)
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+
+
+def _setting_parameters(settings_class: type[ProcessSettings]) -> list[inspect.Parameter]:
+    parameters = []
+    for setting in describe(settings_class):
+        names = [setting.flag, setting.flag.replace("--", "--no-", 1)] if setting.type is bool else [setting.flag]
+        flag_names = ["/".join(names)]
+        shown = "off" if setting.default is False else setting.default
+        annotation = Annotated[
+            _flag_type(setting.type) | None,
+            typer.Option(*flag_names, envvar=setting.environment, help=setting.help, show_default=str(shown)),
+        ]
+        parameters.append(
+            inspect.Parameter(setting.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        )
+    return parameters
+
+
+def _flag_type(annotation: Any) -> Any:
+    """The type a flag is parsed as; bounds and choices are checked once, by msgspec, for file and flags alike."""
+    return annotation if annotation in (int, float, bool) else str
+
+
+def with_settings(settings_class: type[S]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorate a command ``def command(*, settings: S, ...)``: every setting becomes a flag and a variable.
+
+    Adds ``--config FILE`` (TOML) and ``--print-settings``. A wrong setting ends the process with one line, code 1.
+    """
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        signature = inspect.signature(command, eval_str=True)
+        own = [parameter for name, parameter in signature.parameters.items() if name != "settings"]
+        config = inspect.Parameter(
+            "config",
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[typer.FileText | None, typer.Option(help="Settings file, TOML.")],
+        )
+        show = inspect.Parameter(
+            "print_settings",
+            inspect.Parameter.KEYWORD_ONLY,
+            default=False,
+            annotation=Annotated[bool, typer.Option("--print-settings", help="Print the settings in force and exit.")],
+        )
+        knobs = _setting_parameters(settings_class)
+
+        @functools.wraps(command)
+        def run_command(*, config: typer.FileText | None = None, print_settings: bool = False, **given: Any) -> Any:
+            overrides = {knob.name: given.pop(knob.name, None) for knob in knobs}
+            settings = load(settings_class, file_text=config.read() if config else "", overrides=overrides)
+            if print_settings:
+                typer.echo(to_toml(settings), nl=False)
+                return None
+            configure_logging(settings.log_form)
+            return command(settings=settings, **given)
+
+        run_command.__signature__ = inspect.Signature([*own, config, show, *knobs])  # type: ignore[attr-defined]
+        run_command.__annotations__ = {p.name: p.annotation for p in [*own, config, show, *knobs]}
+        return run_command
+
+    return decorate
+
+
+def run(app: typer.Typer, arguments: list[str] | None = None) -> NoReturn:
+    """Run a command line to its exit: failures are one line ``error: ...`` on stderr and code 1, never a traceback."""
+    try:
+        code = app(args=arguments, standalone_mode=False)
+    except (Failure, SettingsError, TyperException) as error:
+        message = error.format_message() if isinstance(error, TyperException) else str(error)
+        if message:
+            sys.stderr.write(f"error: {message}\n")
+        code = EXIT_FAILURE
+    except (typer.Abort, KeyboardInterrupt):
+        sys.stderr.write("error: interrupted\n")
+        code = EXIT_FAILURE
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,1 @@
+"""The pipeline stage: the log in, tables of quota against use out."""
