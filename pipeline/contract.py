@@ -1,7 +1,7 @@
 """The tables: columns, types, units, and how each value comes from samples. DDL and both engines are generated from it.
 
 Layout on disk: ``TABLE/dt=YYYY-MM-DD/hour=HH/part-0.parquet`` (UTC) for tables by window, ``TABLE/dt=YYYY-MM-DD/``
-for tables by day; beside each file a ``manifest.json``. Times are BIGINT milliseconds UTC; partition columns are strings.
+for tables by day; beside each file a ``manifest.json``. Times are BIGINT ms UTC; partition columns are strings.
 """
 
 from collections.abc import Mapping
@@ -69,7 +69,8 @@ def _use(metric: str, column: str, unit: str, *aggregates: Aggregate) -> tuple[C
     )
 
 
-def _one(metric: str, column: str, unit: str, how: Aggregate, help_text: str = "", kind: Type = "DOUBLE") -> Column:
+def _one(metric: str, column: str, unit: str, how: Aggregate, help_text: str = "") -> Column:
+    kind: Type = "BIGINT" if how == "samples" else "DOUBLE"
     return Column(column, kind, unit, how, help_text or f"{how} of {metric} in the window.", metric)
 
 
@@ -116,7 +117,7 @@ CONTAINER_USAGE: Final = Table(
         _one("egpu_container_preempted_seconds_total", "preempted_seconds", "seconds", "increase"),
         _one("egpu_container_swapped_bytes_total", "swapped_bytes", "bytes", "increase"),
         _one("egpu_container_out_of_memory_total", "out_of_memory_count", "count", "increase"),
-        _one(_MEMORY, "sample_count", "count", "samples", "Distinct sample times of the memory use.", "BIGINT"),
+        _one(_MEMORY, "sample_count", "count", "samples", "Distinct sample times of the memory use."),
         _one(_MEMORY, "observed_ratio", "ratio", "observed", "Share of the window that was observed, 0-1."),
     ),
     ("dt", "hour"),
@@ -144,7 +145,7 @@ GPU_USAGE: Final = Table(
         Column("memory_allocated_bytes", "DOUBLE", "bytes", "derived", "Sum of the quotas of the card's containers."),
         Column("core_allocated_ratio", "DOUBLE", "ratio", "derived", "Sum of the compute quotas on the card."),
         Column("container_count", "INT", "count", "derived", "Containers that hold a part of the card."),
-        _one(_CARD_MEMORY, "sample_count", "count", "samples", "Distinct sample times of the memory use.", "BIGINT"),
+        _one(_CARD_MEMORY, "sample_count", "count", "samples", "Distinct sample times of the memory use."),
         _one(_CARD_MEMORY, "observed_ratio", "ratio", "observed", "Share of the window that was observed, 0-1."),
     ),
     ("dt", "hour"),

@@ -10,7 +10,6 @@ import textwrap
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
-from functools import cache
 from typing import Any, Literal, TypeVar, get_type_hints
 
 import msgspec
@@ -50,7 +49,6 @@ def environment_prefix(settings_class: type[ProcessSettings]) -> str:
     return f"EGPU_{settings_class.__name__.removesuffix('Settings').upper()}_"
 
 
-@cache
 def _field_docstrings(settings_class: type) -> Mapping[str, str]:
     """Field name -> the string literal below it, base classes first."""
     found: dict[str, str] = {}

@@ -9,7 +9,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, Optional, TypeVar
 
 import typer
 from typer.exceptions import TyperException
@@ -21,7 +21,7 @@ EXIT_FAILURE = 1
 S = TypeVar("S", bound=ProcessSettings)
 
 
-class Failure(Exception):
+class Failure(Exception):  # noqa: N818 - reads as the sentence "raise Failure(why)"
     """Something the caller can act on went wrong: shown as one line on stderr, exit code 1."""
 
 
@@ -52,8 +52,8 @@ def _setting_parameters(settings_class: type[ProcessSettings]) -> list[inspect.P
         names = [setting.flag, setting.flag.replace("--", "--no-", 1)] if setting.type is bool else [setting.flag]
         flag_names = ["/".join(names)]
         shown = "off" if setting.default is False else setting.default
-        annotation = Annotated[
-            _flag_type(setting.type) | None,
+        annotation: Any = Annotated[
+            Optional[_flag_type(setting.type)],  # noqa: UP045 - a type made at run time
             typer.Option(*flag_names, envvar=setting.environment, help=setting.help, show_default=str(shown)),
         ]
         parameters.append(
@@ -105,6 +105,13 @@ def with_settings(settings_class: type[S]) -> Callable[[Callable[..., Any]], Cal
         return run_command
 
     return decorate
+
+
+def command_line(help_text: str) -> typer.Typer:
+    """An empty command line with sub-commands, as every process has one."""
+    app = typer.Typer(help=help_text, add_completion=False, no_args_is_help=False, pretty_exceptions_enable=False)
+    app.callback()(lambda: None)
+    return app
 
 
 def run(app: typer.Typer, arguments: list[str] | None = None) -> NoReturn:
