@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from egpu_runtime.contract import metrics
+
 WAREHOUSE_SCHEMA_VERSION: Final = 1
 """Written into every manifest and Parquet file; older is migrated, newer is refused."""
 
@@ -75,10 +77,10 @@ def _one(metric: str, column: str, unit: str, how: Aggregate, help_text: str = "
 
 
 _WINDOW: Final = Column("window_start_ms", "BIGINT", "ms", "window", "Start of the window [start, end), epoch ms UTC.")
-_MEMORY: Final = "egpu_container_memory_used_bytes"
-_CORE: Final = "egpu_container_core_used_ratio"
-_CARD_MEMORY: Final = "egpu_gpu_memory_used_bytes"
-_CARD_CORE: Final = "egpu_gpu_utilization_ratio"
+_MEMORY: Final = metrics.CONTAINER_MEMORY_USED.name
+_CORE: Final = metrics.CONTAINER_CORE_USED.name
+_CARD_MEMORY: Final = metrics.GPU_MEMORY_USED.name
+_CARD_CORE: Final = metrics.GPU_UTILIZATION.name
 
 ATTRIBUTED: Final = "attributed"
 """Value of ``attribution`` where the container, its pod and its card are known; else the reason why not."""
@@ -95,14 +97,14 @@ CONTAINER_USAGE: Final = Table(
             "attribution", "STRING", "", "derived", "'attributed', or why the use could not be given to a container."
         ),
         _one(
-            "egpu_container_memory_quota_bytes",
+            metrics.CONTAINER_MEMORY_QUOTA.name,
             "memory_quota_bytes",
             "bytes",
             "last",
             "Quota, from the agent, else from the scheduler, else the whole card; NULL if none is known.",
         ),
         _one(
-            "egpu_container_core_quota_ratio",
+            metrics.CONTAINER_CORE_QUOTA.name,
             "core_quota_ratio",
             "ratio",
             "last",
@@ -110,13 +112,13 @@ CONTAINER_USAGE: Final = Table(
         ),
         *_use(_MEMORY, "memory_used_bytes", "bytes", "max", "mean", "last"),
         *_use(_CORE, "core_used_ratio", "ratio", "max", "mean", "p95"),
-        *_use("egpu_container_memory_resident_bytes", "memory_resident_bytes", "bytes", "max"),
-        *_use("egpu_container_memory_host_bytes", "memory_host_bytes", "bytes", "max"),
-        _one("egpu_container_gpu_busy_seconds_total", "gpu_busy_seconds", "seconds", "increase"),
-        _one("egpu_container_throttled_seconds_total", "throttled_seconds", "seconds", "increase"),
-        _one("egpu_container_preempted_seconds_total", "preempted_seconds", "seconds", "increase"),
-        _one("egpu_container_swapped_bytes_total", "swapped_bytes", "bytes", "increase"),
-        _one("egpu_container_out_of_memory_total", "out_of_memory_count", "count", "increase"),
+        *_use(metrics.CONTAINER_MEMORY_RESIDENT.name, "memory_resident_bytes", "bytes", "max"),
+        *_use(metrics.CONTAINER_MEMORY_HOST.name, "memory_host_bytes", "bytes", "max"),
+        _one(metrics.CONTAINER_GPU_BUSY.name, "gpu_busy_seconds", "seconds", "increase"),
+        _one(metrics.CONTAINER_THROTTLED.name, "throttled_seconds", "seconds", "increase"),
+        _one(metrics.CONTAINER_PREEMPTED.name, "preempted_seconds", "seconds", "increase"),
+        _one(metrics.CONTAINER_SWAPPED.name, "swapped_bytes", "bytes", "increase"),
+        _one(metrics.CONTAINER_OUT_OF_MEMORY.name, "out_of_memory_count", "count", "increase"),
         _one(_MEMORY, "sample_count", "count", "samples", "Distinct sample times of the memory use."),
         _one(_MEMORY, "observed_ratio", "ratio", "observed", "Share of the window that was observed, 0-1."),
     ),
@@ -131,7 +133,7 @@ GPU_USAGE: Final = Table(
         _WINDOW,
         *_fact("gpu_model"),
         _one(
-            "egpu_gpu_memory_total_bytes",
+            metrics.GPU_MEMORY_TOTAL.name,
             "memory_total_bytes",
             "bytes",
             "last",
@@ -139,9 +141,9 @@ GPU_USAGE: Final = Table(
         ),
         *_use(_CARD_MEMORY, "memory_used_bytes", "bytes", "max", "mean", "last"),
         *_use(_CARD_CORE, "utilization_ratio", "ratio", "max", "mean", "p95"),
-        *_use("egpu_gpu_memory_bandwidth_ratio", "memory_bandwidth_ratio", "ratio", "mean"),
-        *_use("egpu_gpu_power_watts", "power_watts", "watts", "mean"),
-        *_use("egpu_gpu_temperature_celsius", "temperature_celsius", "celsius", "max"),
+        *_use(metrics.GPU_MEMORY_BANDWIDTH.name, "memory_bandwidth_ratio", "ratio", "mean"),
+        *_use(metrics.GPU_POWER.name, "power_watts", "watts", "mean"),
+        *_use(metrics.GPU_TEMPERATURE.name, "temperature_celsius", "celsius", "max"),
         Column("memory_allocated_bytes", "DOUBLE", "bytes", "derived", "Sum of the quotas of the card's containers."),
         Column("core_allocated_ratio", "DOUBLE", "ratio", "derived", "Sum of the compute quotas on the card."),
         Column("container_count", "INT", "count", "derived", "Containers that hold a part of the card."),

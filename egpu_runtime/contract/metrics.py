@@ -56,40 +56,120 @@ def _scheduler(name: str, unit: str, subject: Subject, help_text: str) -> Metric
     return Metric(f"egpu_scheduler_{name}", "gauge", unit, subject, help_text)
 
 
+GPU_MEMORY_TOTAL: Final = _card("memory_total_bytes", "bytes", "Memory of the card.")
+GPU_MEMORY_USED: Final = _card("memory_used_bytes", "bytes", "Memory in use on the card, all processes.")
+GPU_MEMORY_FREE: Final = _card(
+    "memory_free_bytes", "bytes", "Memory free on the card; accepted, to derive the total where none is given."
+)
+GPU_MEMORY_RESERVED: Final = _card(
+    "memory_reserved_bytes", "bytes", "Memory the driver keeps; accepted, to derive the total."
+)
+GPU_UTILIZATION: Final = _card("utilization_ratio", "ratio", "Share of time the card ran a kernel, 0-1.")
+GPU_MEMORY_BANDWIDTH: Final = _card(
+    "memory_bandwidth_ratio", "ratio", "Share of time device memory was read or written, 0-1."
+)
+GPU_POWER: Final = _card("power_watts", "watts", "Power drawn by the card.")
+GPU_TEMPERATURE: Final = _card("temperature_celsius", "celsius", "Temperature of the card.")
+GPU_HEALTHY: Final = _card("healthy", "bool", "1 while the card can be allocated.")
+GPU_INFO: Final = _card("info", "info", "Facts of the card, value 1.", "info")
+CONTAINER_MEMORY_QUOTA: Final = _container("memory_quota_bytes", "bytes", "Memory the container may use on this card.")
+CONTAINER_CORE_QUOTA: Final = _container(
+    "core_quota_ratio", "ratio", "Share of the card's compute the container may use, 0-1."
+)
+CONTAINER_MEMORY_USED: Final = _container("memory_used_bytes", "bytes", "Memory the container uses on this card.")
+CONTAINER_MEMORY_RESIDENT: Final = _container(
+    "memory_resident_bytes", "bytes", "Part of the use that is resident on the card."
+)
+CONTAINER_MEMORY_HOST: Final = _container(
+    "memory_host_bytes", "bytes", "Part of the use that was moved to host memory."
+)
+CONTAINER_CORE_USED: Final = _container(
+    "core_used_ratio", "ratio", "Share of the card's compute the container used, 0-1."
+)
+CONTAINER_GPU_BUSY: Final = _container(
+    "gpu_busy_seconds_total", "seconds", "GPU time the container's kernels took.", "counter"
+)
+CONTAINER_THROTTLED: Final = _container(
+    "throttled_seconds_total", "seconds", "Time launches waited for the compute quota.", "counter"
+)
+CONTAINER_PREEMPTED: Final = _container(
+    "preempted_seconds_total", "seconds", "Time launches waited for a higher priority.", "counter"
+)
+CONTAINER_SWAPPED: Final = _container(
+    "swapped_bytes_total", "bytes", "Bytes moved between card and host, by direction.", "counter"
+)
+CONTAINER_OUT_OF_MEMORY: Final = _container(
+    "out_of_memory_total", "count", "Allocations refused over the memory quota.", "counter"
+)
+CONTAINER_LAST_SUBMIT_TIMESTAMP: Final = _container(
+    "last_submit_timestamp_seconds", "seconds", "Unix time of the last kernel launch."
+)
+SCHEDULER_GPU_MEMORY_ALLOCATED: Final = _scheduler(
+    "gpu_memory_allocated_bytes", "bytes", "card", "Memory of the card given to containers."
+)
+SCHEDULER_GPU_MEMORY_FREE: Final = _scheduler(
+    "gpu_memory_free_bytes", "bytes", "card", "Memory of the card not given to a container."
+)
+SCHEDULER_GPU_CORE_ALLOCATED: Final = _scheduler(
+    "gpu_core_allocated_ratio", "ratio", "card", "Compute of the card given to containers, 0-1."
+)
+SCHEDULER_GPU_CORE_FREE: Final = _scheduler(
+    "gpu_core_free_ratio", "ratio", "card", "Compute of the card not given, 0-1."
+)
+SCHEDULER_GPU_SHARED_CONTAINERS: Final = _scheduler(
+    "gpu_shared_containers", "count", "card", "Containers that hold a part of the card."
+)
+SCHEDULER_CONTAINER_MEMORY_ALLOCATED: Final = _scheduler(
+    "container_memory_allocated_bytes", "bytes", "container", "Memory quota as the scheduler gave it."
+)
+SCHEDULER_CONTAINER_CORE_ALLOCATED: Final = _scheduler(
+    "container_core_allocated_ratio", "ratio", "container", "Compute quota as the scheduler gave it."
+)
+POD_INFO: Final = Metric("egpu_pod_info", "info", "info", "pod", "A pod exists: its node and uid; from kube_pod_info.")
+POD_GPU_CONTAINER_INFO: Final = Metric(
+    "egpu_pod_gpu_container_info", "info", "info", "pod", "A container of the pod asked for GPUs."
+)
+POD_ADVICE_INFO: Final = Metric(
+    "egpu_pod_advice_info", "info", "info", "pod", "The pod's advice opt-out, label advice=off."
+)
+OWNER_INFO: Final = Metric(
+    "egpu_owner_info", "info", "info", "owner", "kind/name (a pod, replica set or job) belongs to an owner."
+)
+
 METRICS: Final[tuple[Metric, ...]] = (
-    _card("memory_total_bytes", "bytes", "Memory of the card."),
-    _card("memory_used_bytes", "bytes", "Memory in use on the card, all processes."),
-    _card("memory_free_bytes", "bytes", "Memory free on the card; accepted, to derive the total where none is given."),
-    _card("memory_reserved_bytes", "bytes", "Memory the driver keeps; accepted, to derive the total."),
-    _card("utilization_ratio", "ratio", "Share of time the card ran a kernel, 0-1."),
-    _card("memory_bandwidth_ratio", "ratio", "Share of time device memory was read or written, 0-1."),
-    _card("power_watts", "watts", "Power drawn by the card."),
-    _card("temperature_celsius", "celsius", "Temperature of the card."),
-    _card("healthy", "bool", "1 while the card can be allocated."),
-    _card("info", "info", "Facts of the card, value 1.", "info"),
-    _container("memory_quota_bytes", "bytes", "Memory the container may use on this card."),
-    _container("core_quota_ratio", "ratio", "Share of the card's compute the container may use, 0-1."),
-    _container("memory_used_bytes", "bytes", "Memory the container uses on this card."),
-    _container("memory_resident_bytes", "bytes", "Part of the use that is resident on the card."),
-    _container("memory_host_bytes", "bytes", "Part of the use that was moved to host memory."),
-    _container("core_used_ratio", "ratio", "Share of the card's compute the container used, 0-1."),
-    _container("gpu_busy_seconds_total", "seconds", "GPU time the container's kernels took.", "counter"),
-    _container("throttled_seconds_total", "seconds", "Time launches waited for the compute quota.", "counter"),
-    _container("preempted_seconds_total", "seconds", "Time launches waited for a higher priority.", "counter"),
-    _container("swapped_bytes_total", "bytes", "Bytes moved between card and host, by direction.", "counter"),
-    _container("out_of_memory_total", "count", "Allocations refused over the memory quota.", "counter"),
-    _container("last_submit_timestamp_seconds", "seconds", "Unix time of the last kernel launch."),
-    _scheduler("gpu_memory_allocated_bytes", "bytes", "card", "Memory of the card given to containers."),
-    _scheduler("gpu_memory_free_bytes", "bytes", "card", "Memory of the card not given to a container."),
-    _scheduler("gpu_core_allocated_ratio", "ratio", "card", "Compute of the card given to containers, 0-1."),
-    _scheduler("gpu_core_free_ratio", "ratio", "card", "Compute of the card not given, 0-1."),
-    _scheduler("gpu_shared_containers", "count", "card", "Containers that hold a part of the card."),
-    _scheduler("container_memory_allocated_bytes", "bytes", "container", "Memory quota as the scheduler gave it."),
-    _scheduler("container_core_allocated_ratio", "ratio", "container", "Compute quota as the scheduler gave it."),
-    Metric("egpu_pod_info", "info", "info", "pod", "A pod exists: its node and uid; from kube_pod_info."),
-    Metric("egpu_pod_gpu_container_info", "info", "info", "pod", "A container of the pod asked for GPUs."),
-    Metric("egpu_pod_advice_info", "info", "info", "pod", "The pod's advice opt-out, label advice=off."),
-    Metric("egpu_owner_info", "info", "info", "owner", "kind/name (a pod, replica set or job) belongs to an owner."),
+    GPU_MEMORY_TOTAL,
+    GPU_MEMORY_USED,
+    GPU_MEMORY_FREE,
+    GPU_MEMORY_RESERVED,
+    GPU_UTILIZATION,
+    GPU_MEMORY_BANDWIDTH,
+    GPU_POWER,
+    GPU_TEMPERATURE,
+    GPU_HEALTHY,
+    GPU_INFO,
+    CONTAINER_MEMORY_QUOTA,
+    CONTAINER_CORE_QUOTA,
+    CONTAINER_MEMORY_USED,
+    CONTAINER_MEMORY_RESIDENT,
+    CONTAINER_MEMORY_HOST,
+    CONTAINER_CORE_USED,
+    CONTAINER_GPU_BUSY,
+    CONTAINER_THROTTLED,
+    CONTAINER_PREEMPTED,
+    CONTAINER_SWAPPED,
+    CONTAINER_OUT_OF_MEMORY,
+    CONTAINER_LAST_SUBMIT_TIMESTAMP,
+    SCHEDULER_GPU_MEMORY_ALLOCATED,
+    SCHEDULER_GPU_MEMORY_FREE,
+    SCHEDULER_GPU_CORE_ALLOCATED,
+    SCHEDULER_GPU_CORE_FREE,
+    SCHEDULER_GPU_SHARED_CONTAINERS,
+    SCHEDULER_CONTAINER_MEMORY_ALLOCATED,
+    SCHEDULER_CONTAINER_CORE_ALLOCATED,
+    POD_INFO,
+    POD_GPU_CONTAINER_INFO,
+    POD_ADVICE_INFO,
+    OWNER_INFO,
 )
 """Every series of ours, in the order of the reference page."""
 
@@ -218,97 +298,95 @@ def _hami(source: Source, metric: str, scale: float, *names: str) -> tuple[Alias
 
 
 ALIASES: Final[tuple[Alias, ...]] = (
-    *_dcgm("DEV_FB_USED", "egpu_gpu_memory_used_bytes", "egpu_container_memory_used_bytes", MIB, _BLANK_MIB),
-    *_dcgm("DEV_FB_FREE", "egpu_gpu_memory_free_bytes", "", MIB, _BLANK_MIB),
-    *_dcgm("DEV_FB_RESERVED", "egpu_gpu_memory_reserved_bytes", "", MIB, _BLANK_MIB),
-    *_dcgm("DEV_GPU_UTIL", "egpu_gpu_utilization_ratio", "egpu_container_core_used_ratio", _PERCENT, _BLANK_PERCENT),
-    *_dcgm("PROF_GR_ENGINE_ACTIVE", "egpu_gpu_utilization_ratio", "egpu_container_core_used_ratio", 1.0, 1.01),
-    *_dcgm("DEV_MEM_COPY_UTIL", "egpu_gpu_memory_bandwidth_ratio", "", _PERCENT, _BLANK_PERCENT),
-    *_dcgm("DEV_POWER_USAGE", "egpu_gpu_power_watts", "", 1.0, _BLANK_MIB),
-    *_dcgm("DEV_GPU_TEMP", "egpu_gpu_temperature_celsius", "", 1.0, _BLANK_MIB),
-    *_hami(HAMI_MONITOR, "egpu_gpu_memory_used_bytes", 1.0, "hami_host_gpu_memory_used_bytes", "HostGPUMemoryUsage"),
-    *_hami(
-        HAMI_MONITOR, "egpu_gpu_utilization_ratio", _PERCENT, "hami_host_gpu_utilization_ratio", "HostCoreUtilization"
-    ),
+    *_dcgm("DEV_FB_USED", GPU_MEMORY_USED.name, CONTAINER_MEMORY_USED.name, MIB, _BLANK_MIB),
+    *_dcgm("DEV_FB_FREE", GPU_MEMORY_FREE.name, "", MIB, _BLANK_MIB),
+    *_dcgm("DEV_FB_RESERVED", GPU_MEMORY_RESERVED.name, "", MIB, _BLANK_MIB),
+    *_dcgm("DEV_GPU_UTIL", GPU_UTILIZATION.name, CONTAINER_CORE_USED.name, _PERCENT, _BLANK_PERCENT),
+    *_dcgm("PROF_GR_ENGINE_ACTIVE", GPU_UTILIZATION.name, CONTAINER_CORE_USED.name, 1.0, 1.01),
+    *_dcgm("DEV_MEM_COPY_UTIL", GPU_MEMORY_BANDWIDTH.name, "", _PERCENT, _BLANK_PERCENT),
+    *_dcgm("DEV_POWER_USAGE", GPU_POWER.name, "", 1.0, _BLANK_MIB),
+    *_dcgm("DEV_GPU_TEMP", GPU_TEMPERATURE.name, "", 1.0, _BLANK_MIB),
+    *_hami(HAMI_MONITOR, GPU_MEMORY_USED.name, 1.0, "hami_host_gpu_memory_used_bytes", "HostGPUMemoryUsage"),
+    *_hami(HAMI_MONITOR, GPU_UTILIZATION.name, _PERCENT, "hami_host_gpu_utilization_ratio", "HostCoreUtilization"),
     *_hami(
         HAMI_MONITOR,
-        "egpu_container_memory_used_bytes",
+        CONTAINER_MEMORY_USED.name,
         1.0,
         "hami_vgpu_memory_used_bytes",
         "vGPU_device_memory_usage_in_bytes",
     ),
     *_hami(
         HAMI_MONITOR,
-        "egpu_container_memory_quota_bytes",
+        CONTAINER_MEMORY_QUOTA.name,
         1.0,
         "hami_vgpu_memory_limit_bytes",
         "vGPU_device_memory_limit_in_bytes",
     ),
     *_hami(
         HAMI_MONITOR,
-        "egpu_container_core_used_ratio",
+        CONTAINER_CORE_USED.name,
         _PERCENT,
         "hami_container_device_utilization_ratio",
         "Device_utilization_desc_of_container",
     ),
-    *_hami(HAMI_SCHEDULER, "egpu_gpu_memory_total_bytes", 1.0, "hami_gpu_memory_limit_bytes", "GPUDeviceMemoryLimit"),
+    *_hami(HAMI_SCHEDULER, GPU_MEMORY_TOTAL.name, 1.0, "hami_gpu_memory_limit_bytes", "GPUDeviceMemoryLimit"),
     *_hami(
         HAMI_SCHEDULER,
-        "egpu_scheduler_gpu_memory_allocated_bytes",
+        SCHEDULER_GPU_MEMORY_ALLOCATED.name,
         1.0,
         "hami_gpu_memory_allocated_bytes",
         "GPUDeviceMemoryAllocated",
     ),
     *_hami(
         HAMI_SCHEDULER,
-        "egpu_scheduler_gpu_core_allocated_ratio",
+        SCHEDULER_GPU_CORE_ALLOCATED.name,
         _PERCENT,
         "hami_gpu_core_allocated_ratio",
         "GPUDeviceCoreAllocated",
     ),
-    *_hami(HAMI_SCHEDULER, "egpu_scheduler_gpu_shared_containers", 1.0, "hami_gpu_shared_count", "GPUDeviceSharedNum"),
+    *_hami(HAMI_SCHEDULER, SCHEDULER_GPU_SHARED_CONTAINERS.name, 1.0, "hami_gpu_shared_count", "GPUDeviceSharedNum"),
     *_hami(
         HAMI_SCHEDULER,
-        "egpu_scheduler_container_memory_allocated_bytes",
+        SCHEDULER_CONTAINER_MEMORY_ALLOCATED.name,
         1.0,
         "hami_vgpu_memory_allocated_bytes",
         "vGPUMemoryAllocated",
     ),
     *_hami(
         HAMI_SCHEDULER,
-        "egpu_scheduler_container_core_allocated_ratio",
+        SCHEDULER_CONTAINER_CORE_ALLOCATED.name,
         _PERCENT,
         "hami_vgpu_core_allocated_ratio",
         "vGPUCoreAllocated",
     ),
-    Alias("volcano_vgpu_device_memory_limit", VOLCANO, "egpu_gpu_memory_total_bytes", MIB),
-    Alias("volcano_vgpu_device_allocated_memory", VOLCANO, "egpu_scheduler_gpu_memory_allocated_bytes", MIB),
-    Alias("volcano_vgpu_device_allocated_cores", VOLCANO, "egpu_scheduler_gpu_core_allocated_ratio", _PERCENT),
-    Alias("volcano_vgpu_device_shared_number", VOLCANO, "egpu_scheduler_gpu_shared_containers"),
+    Alias("volcano_vgpu_device_memory_limit", VOLCANO, GPU_MEMORY_TOTAL.name, MIB),
+    Alias("volcano_vgpu_device_allocated_memory", VOLCANO, SCHEDULER_GPU_MEMORY_ALLOCATED.name, MIB),
+    Alias("volcano_vgpu_device_allocated_cores", VOLCANO, SCHEDULER_GPU_CORE_ALLOCATED.name, _PERCENT),
+    Alias("volcano_vgpu_device_shared_number", VOLCANO, SCHEDULER_GPU_SHARED_CONTAINERS.name),
     Alias(
         "volcano_vgpu_device_memory_allocation_for_a_certain_pod",
         VOLCANO,
-        "egpu_scheduler_container_memory_allocated_bytes",
+        SCHEDULER_CONTAINER_MEMORY_ALLOCATED.name,
         MIB,
     ),
     Alias(
         "volcano_vgpu_device_core_allocation_for_a_certain_pod",
         VOLCANO,
-        "egpu_scheduler_container_core_allocated_ratio",
+        SCHEDULER_CONTAINER_CORE_ALLOCATED.name,
         _PERCENT,
     ),
-    Alias("kube_pod_info", KUBE_STATE, "egpu_pod_info"),
-    Alias("kube_pod_owner", KUBE_STATE, "egpu_owner_info", equals=(("kind", "Pod"),), sets=(("name", "pod"),)),
+    Alias("kube_pod_info", KUBE_STATE, POD_INFO.name),
+    Alias("kube_pod_owner", KUBE_STATE, OWNER_INFO.name, equals=(("kind", "Pod"),), sets=(("name", "pod"),)),
     Alias(
         "kube_replicaset_owner",
         KUBE_STATE,
-        "egpu_owner_info",
+        OWNER_INFO.name,
         equals=(("kind", "ReplicaSet"),),
         sets=(("name", "replicaset"),),
     ),
-    Alias("kube_job_owner", KUBE_STATE, "egpu_owner_info", equals=(("kind", "Job"),), sets=(("name", "job_name"),)),
-    Alias("kube_pod_annotations", KUBE_STATE, "egpu_pod_advice_info", requires=("annotation_egpu_io_advice",)),
-    Alias("kube_pod_labels", KUBE_STATE, "egpu_pod_advice_info", requires=("label_egpu_io_advice",)),
-    Alias("kube_pod_container_resource_limits", KUBE_STATE, "egpu_pod_gpu_container_info", requires=("resource",)),
+    Alias("kube_job_owner", KUBE_STATE, OWNER_INFO.name, equals=(("kind", "Job"),), sets=(("name", "job_name"),)),
+    Alias("kube_pod_annotations", KUBE_STATE, POD_ADVICE_INFO.name, requires=("annotation_egpu_io_advice",)),
+    Alias("kube_pod_labels", KUBE_STATE, POD_ADVICE_INFO.name, requires=("label_egpu_io_advice",)),
+    Alias("kube_pod_container_resource_limits", KUBE_STATE, POD_GPU_CONTAINER_INFO.name, requires=("resource",)),
 )
 """Foreign series, in the order of the reference page. One name may stand in several rows (card and container)."""
