@@ -1,0 +1,65 @@
+# One verb a job; CI types the same. Every verb sets up what it needs, a second run is quick.
+PYTHON ?= python3
+export EGPU_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/effective-gpu
+
+DEV := .venv
+RUN := .venv-run
+DEV_READY := $(DEV)/ready
+RUN_READY := $(RUN)/ready
+DECODER := collector/contract/samples.so
+CODE := egpu_runtime collector pipeline advisor docs deploy tests
+
+.DEFAULT_GOAL := help
+.PHONY: help demo check test e2e bench generate lock clean
+
+help: ## show the verbs
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(RUN_READY) ## a fleet without GPUs through every stage: table, HTML page, branch diff (3 minutes)
+	$(RUN)/bin/python deploy/demo/demo.py --bin $(RUN)/bin --output demo-output
+
+check: $(DEV_READY) ## style, types, import law, architecture
+	$(DEV)/bin/ruff check $(CODE)
+	$(DEV)/bin/ruff format --check $(CODE)
+	$(DEV)/bin/mypy
+	$(DEV)/bin/lint-imports
+	$(DEV)/bin/pytest tests/architecture
+
+test: $(DEV_READY) ## unit and component tests
+	$(DEV)/bin/pytest -m "not end_to_end"
+
+e2e: $(DEV_READY) ## real Prometheus, real traces, kills: the marked tests
+	$(DEV)/bin/pytest -m end_to_end
+
+bench: $(DEV_READY) ## rates as ratios to a peer or a simple baseline
+	$(DEV)/bin/python tests/bench/run.py
+
+generate: $(DEV_READY) ## write the reference pages and the DDL anew
+	$(DEV)/bin/python docs/generate.py
+
+lock: $(DEV_READY) ## choose the newest versions anew
+	$(DEV)/bin/pip install -q uv
+	$(DEV)/bin/uv pip compile -q -U --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
+	  --extra runtime --extra collector --extra pipeline --extra advisor pyproject.toml -o locks/run.txt
+	$(DEV)/bin/uv pip compile -q -U --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
+	  -c locks/run.txt --extra dev pyproject.toml -o locks/dev.txt
+	$(DEV)/bin/uv pip compile -q -U --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
+	  locks/build.in -o locks/build.txt
+
+clean: ## remove what the verbs made here
+	rm -rf $(DEV) $(RUN) demo-output build dist $(DECODER)
+
+# --no-build-isolation: the build tools come from the lock as well.
+define install
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed")'
+	$(PYTHON) -m venv $(1)
+	$(1)/bin/python -m pip install -q --disable-pip-version-check -r locks/$(2).txt -r locks/build.txt
+	$(1)/bin/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $(1)/ready
+endef
+
+$(DEV_READY): locks/dev.txt locks/build.txt pyproject.toml collector/contract/samples.c collector/contract/build_decoder.py
+	$(call install,$(DEV),dev)
+
+$(RUN_READY): locks/run.txt locks/build.txt pyproject.toml collector/contract/samples.c collector/contract/build_decoder.py
+	$(call install,$(RUN),run)
