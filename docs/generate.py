@@ -1,4 +1,7 @@
-"""Write what is generated from the tables in the code: reference pages and DDL. ``--check`` writes nothing and says what is stale."""
+"""Write what is generated from the tables in the code: reference pages and DDL.
+
+``--check`` writes nothing and says what is stale.
+"""
 
 import sys
 from collections.abc import Iterator

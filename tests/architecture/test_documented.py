@@ -3,6 +3,7 @@
 import ast
 import importlib
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,7 +60,9 @@ def test_every_setting_says_its_unit_and_default(stage: str) -> None:
 
 
 def test_names_of_the_outside_world_are_quoted_in_contracts_only() -> None:
-    outside = re.compile(r"""["'](egpu_(gpu|container|scheduler|pod|owner)_[a-z_]+|egpu\.io/[a-z-]+|nvidia\.com/[a-z-]+)["']""")
+    outside = re.compile(
+        r"""["'](egpu_(gpu|container|scheduler|pod|owner)_[a-z_]+|egpu\.io/[a-z-]+|nvidia\.com/[a-z-]+)["']"""
+    )
     found = []
     for path in modules():
         if "contract" in path.relative_to(ROOT).parts:
@@ -75,5 +78,5 @@ def test_names_of_the_outside_world_are_quoted_in_contracts_only() -> None:
 def test_ignores_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
     lines = [line for path in modules() for line in path.read_text().splitlines() if "# type: ignore" in line]
     with capsys.disabled():
-        print(f"\n{len(lines)} `type: ignore` in the packages")
+        sys.stdout.write(f"\n{len(lines)} `type: ignore` in the packages\n")
     assert [line for line in lines if "# type: ignore[" not in line] == []

@@ -26,17 +26,19 @@ def requirements_of(owner: Distribution, extra: str) -> Iterable[Requirement]:
             yield requirement
 
 
+def key(name: str) -> str:
+    return name.lower().replace("_", "-")
+
+
 def closure(extra: str) -> dict[str, Distribution]:
     """Distributions that `pip install effective-gpu[extra]` would bring, by name."""
     found: dict[str, Distribution] = {}
-    wanted = [(requirement, "") for requirement in requirements_of(distribution("effective-gpu"), extra)]
+    wanted = list(requirements_of(distribution("effective-gpu"), extra))
     while wanted:
-        requirement, _ = wanted.pop()
-        name = requirement.name.lower().replace("_", "-")
-        extras = sorted(requirement.extras) or [""]
-        owner = found.setdefault(name, distribution(requirement.name))
-        for inner in extras:
-            wanted += [(r, inner) for r in requirements_of(owner, inner) if r.name.lower().replace("_", "-") not in found]
+        requirement = wanted.pop()
+        owner = found.setdefault(key(requirement.name), distribution(requirement.name))
+        for inner in sorted(requirement.extras) or [""]:
+            wanted += [needed for needed in requirements_of(owner, inner) if key(needed.name) not in found]
     return found
 
 
