@@ -6,7 +6,7 @@ DEV := .venv
 RUN := .venv-run
 DEV_READY := $(DEV)/ready
 RUN_READY := $(RUN)/ready
-DECODER := collector/contract/samples.so
+DECODER := collector/contract/libsamples.so
 CODE := egpu_runtime collector pipeline advisor docs deploy tests
 
 .DEFAULT_GOAL := help
