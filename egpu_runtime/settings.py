@@ -1,0 +1,37 @@
+"""Settings of the runtime's processes."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from msgspec import Meta
+
+from egpu_runtime.contract.configuration import ProcessSettings
+
+Positive = Annotated[int, Meta(ge=1)]
+PositiveSeconds = Annotated[float, Meta(gt=0)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeSettings(ProcessSettings):
+    """Knobs of ``egpu-runtime``; the defaults of sending are those of Prometheus' queue_config."""
+
+    batch_samples_max: Positive = 2000
+    """Most samples in one request. Default 2000, as Prometheus' max_samples_per_send."""
+
+    connections_max: Positive = 4
+    """Most connections to the receiver; a fleet whose window fits one request uses one. Default 4."""
+
+    window_seconds: Positive = 300
+    """Seconds of trace time within which the connections stay of each other. Default 300, one window of the tables."""
+
+    retry_seconds_min: PositiveSeconds = 0.03
+    """Seconds before the first retry, doubled with each one. Default 0.03, as Prometheus' min_backoff."""
+
+    retry_seconds_max: PositiveSeconds = 5.0
+    """Longest wait before a retry in seconds, unless Retry-After says more. Default 5, as Prometheus' max_backoff."""
+
+    request_timeout_seconds: PositiveSeconds = 30.0
+    """Seconds without an answer after which a request is tried again. Default 30, as Prometheus' remote_timeout."""
+
+    give_up_seconds: PositiveSeconds = 300.0
+    """Seconds one request is retried before the replay ends with an error. Default 300; a fleet would never give up."""
