@@ -3,12 +3,13 @@
 import signal
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
 
 import msgspec
 import typer
 
 from egpu_runtime.contract.process import Failure, command_line, run, with_settings
+from egpu_runtime.fleet.fleet_spec import FleetSpec, SpecError, read_fleet_spec
+from egpu_runtime.fleet.planted import synthesize
 from egpu_runtime.fleet.replay import Replay, Summary, progress_bar
 from egpu_runtime.fleet.trace import COLUMNS, Trace, TraceError
 from egpu_runtime.fleet.trace_file import open_trace
@@ -27,33 +28,50 @@ _TRACE_FORMAT = "\n\n".join(
     "at one time, sorted by time. Its columns, in any order:\n\n" + _TRACE_FORMAT
 )
 @with_settings(RuntimeSettings)
-def replay(
-    *,
-    settings: RuntimeSettings,
-    trace: Annotated[Path | None, typer.Option(help="Trace file to replay.", dir_okay=False)] = None,
-    remote_write: Annotated[str | None, typer.Option(metavar="URL", help="Send by Remote Write 1.0.")] = None,
-    speed: Annotated[str, typer.Option(metavar="max|N", help="N times real time, or as fast as it is taken.")] = "max",
-    summary_file: Annotated[Path | None, typer.Option(help="Write the summary here as JSON.")] = None,
-) -> None:
+def replay(*, settings: RuntimeSettings) -> None:
     """Wire a source to a sink."""
-    if trace is None:
+    if bool(settings.trace) == (settings.synthetic is not None):
         raise Failure("give exactly one of --trace and --synthetic")
-    if remote_write is None:
+    if bool(settings.remote_write) == bool(settings.listen):
         raise Failure("give exactly one of --remote-write and --listen")
+    if settings.trace and (settings.fleet_spec or settings.planted):
+        raise Failure("--fleet-spec and --planted go with --synthetic")
+    speed = _speed(settings.speed)
+    source = _made_up(settings) if settings.synthetic is not None else _recorded(Path(settings.trace))
     try:
-        summary = _send(open_trace(trace), remote_write, settings=settings, speed=_speed(speed))
+        _send(source, settings, speed)
     except TraceError as error:
         raise Failure(str(error)) from error
-    typer.echo(_sentence(summary))
-    if summary_file is not None:
-        summary_file.write_bytes(msgspec.json.encode(asdict(summary)) + b"\n")
 
 
-def _send(trace: Trace, url: str, *, settings: RuntimeSettings, speed: float | None) -> Summary:
-    sending = Replay(trace, url, settings)
+def _recorded(path: Path) -> Trace:
+    try:
+        return open_trace(path)
+    except TraceError as error:
+        raise Failure(str(error)) from error
+
+
+def _made_up(settings: RuntimeSettings) -> Trace:
+    spec_file = settings.fleet_spec
+    try:
+        spec = read_fleet_spec(Path(spec_file).read_text()) if spec_file else FleetSpec()
+    except (OSError, UnicodeDecodeError, SpecError) as error:
+        raise Failure(f"{spec_file}: {error}") from error
+    fleet = synthesize(settings.synthetic or 0, spec)
+    if settings.planted:
+        truth = {"planted": fleet.planted, "silent_days": fleet.silent_days}
+        Path(settings.planted).write_bytes(msgspec.json.encode(truth))
+    return fleet.trace
+
+
+def _send(trace: Trace, settings: RuntimeSettings, speed: float | None) -> None:
+    sending = Replay(trace, settings.remote_write, settings)
     signal.signal(signal.SIGTERM, lambda *_: sending.stop())
     with progress_bar(trace.first_ms, trace.last_ms) as progressed:
-        return sending.run(speed, progressed)
+        summary = sending.run(speed, progressed)
+    typer.echo(_sentence(summary))
+    if settings.summary_file:
+        Path(settings.summary_file).write_bytes(msgspec.json.encode(asdict(summary)) + b"\n")
 
 
 def _speed(text: str) -> float | None:

@@ -13,7 +13,35 @@ PositiveSeconds = Annotated[float, Meta(gt=0)]
 
 @dataclass(frozen=True, kw_only=True)
 class RuntimeSettings(ProcessSettings):
-    """Knobs of ``egpu-runtime``; the defaults of sending are those of Prometheus' queue_config."""
+    """Knobs of ``egpu-runtime replay``; the defaults of sending are those of Prometheus' queue_config."""
+
+    trace: str = ""
+    """Trace file to replay (.csv, .csv.gz or .parquet, long form). Default none."""
+
+    synthetic: Annotated[int, Meta(ge=0)] | None = None
+    """Seed of a made-up fleet to replay; the same seed gives the same samples. Default none."""
+
+    fleet_spec: str = ""
+    """File that says what the made-up fleet consists of, TOML. Default none: 41 workloads, 43 cards, 28 days."""
+
+    planted: str = ""
+    """File to write the truth about the made-up fleet to, JSON; for tests only. Default none."""
+
+    remote_write: str = ""
+    """URL of a receiver to send to by Remote Write 1.0. Default none."""
+
+    listen: str = ""
+    """Address (host:port) to show /metrics on, for a Prometheus to scrape. Default none."""
+
+    speed: str = "max"
+    """How many times real time the trace is played, or max = as fast as it is taken (listening: one trace time per
+    scrape). Default max."""
+
+    journal: str = ""
+    """File to append every page served to, one JSON object a line, with --listen. Default none."""
+
+    summary_file: str = ""
+    """File to write the summary to at the end, JSON. Default none."""
 
     batch_samples_max: Positive = 2000
     """Most samples in one request. Default 2000, as Prometheus' max_samples_per_send."""

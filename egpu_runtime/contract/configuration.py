@@ -106,6 +106,8 @@ def to_toml(settings: ProcessSettings) -> str:
     """The settings in force as a TOML text that :func:`load` reads back."""
     lines = []
     for name, value in asdict(settings).items():
+        if value is None:  # TOML has no null; a key left out reads as its default
+            continue
         text = str(value).lower() if isinstance(value, bool) else repr(value) if not isinstance(value, str) else None
         lines.append(f"{name} = {text if text is not None else msgspec.json.encode(value).decode()}")
     return "\n".join(lines) + "\n"
