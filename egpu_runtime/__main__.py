@@ -9,6 +9,7 @@ import typer
 
 from egpu_runtime.contract.process import Failure, command_line, run, with_settings
 from egpu_runtime.fleet.fleet_spec import FleetSpec, SpecError, read_fleet_spec
+from egpu_runtime.fleet.listen import listen
 from egpu_runtime.fleet.planted import synthesize
 from egpu_runtime.fleet.replay import Replay, Summary, progress_bar
 from egpu_runtime.fleet.trace import COLUMNS, Trace, TraceError
@@ -39,7 +40,11 @@ def replay(*, settings: RuntimeSettings) -> None:
     speed = _speed(settings.speed)
     source = _made_up(settings) if settings.synthetic is not None else _recorded(Path(settings.trace))
     try:
-        _send(source, settings, speed)
+        if settings.listen:
+            journal = Path(settings.journal) if settings.journal else None
+            listen(source, settings.listen, speed=speed, journal_file=journal)
+        else:
+            _send(source, settings, speed)
     except TraceError as error:
         raise Failure(str(error)) from error
 

@@ -3,9 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
-from egpu_runtime.fleet.series import Samples, joined
+from egpu_runtime.fleet.series import Samples, joined, moments
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +33,7 @@ def rounds(pieces: Iterable[Samples], limits: Limits) -> Iterator[Round]:
     """
     held: list[Samples] = []
     count, first_ms = 0, 0
-    for moment in _moments(pieces):
+    for moment in moments(pieces):
         time_ms = int(moment.timestamp_ms[0])
         fits = count + len(moment) <= limits.batch_samples_max
         near = time_ms - first_ms < limits.window_ms and count < limits.round_samples_max
@@ -48,14 +46,6 @@ def rounds(pieces: Iterable[Samples], limits: Limits) -> Iterator[Round]:
         count += len(moment)
     if held:
         yield _round(joined(held), limits)
-
-
-def _moments(pieces: Iterable[Samples]) -> Iterator[Samples]:
-    for piece in pieces:
-        cuts = np.flatnonzero(np.diff(piece.timestamp_ms)) + 1
-        for start, end in zip([0, *cuts.tolist()], [*cuts.tolist(), len(piece)], strict=True):
-            if end > start:
-                yield piece.chosen(slice(start, end))
 
 
 def _round(samples: Samples, limits: Limits) -> Round:

@@ -63,6 +63,21 @@ class Samples:
         return Samples(self.timestamp_ms[which], self.series[which], self.value[which])
 
 
+def is_stale(values: Floats) -> Booleans:
+    """Which values are stale markers; by their bits, since every NaN is unequal to itself."""
+    stale: Booleans = values.view(np.uint64) == STALE_MARKER_BITS
+    return stale
+
+
+def moments(pieces: Iterable[Samples]) -> Iterator[Samples]:
+    """The same samples, one run a time; pieces must not split a time between them."""
+    for piece in pieces:
+        cuts = np.flatnonzero(np.diff(piece.timestamp_ms)) + 1
+        for start, end in zip([0, *cuts.tolist()], [*cuts.tolist(), len(piece)], strict=True):
+            if end > start:
+                yield piece.chosen(slice(start, end))
+
+
 def joined(parts: Sequence[Samples]) -> Samples:
     """Several runs behind one another (at least one)."""
     return Samples(

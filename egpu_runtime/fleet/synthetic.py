@@ -156,7 +156,7 @@ class _Drawing:
         )
 
     def _place(self, role: Role, model: CardModel, replica: int) -> tuple[str, str]:
-        """Node and card. Quotas of half a card share one, replicas of ``crowded`` too; ``unobserved`` has its own node."""
+        """Node and card. Quotas of half a card share one, also replicas (``crowded``); ``unobserved`` is alone."""
         half = RECIPES[role].quota_share < 1
         if half and (role != "crowded" or replica) and model.name in self._half_used:
             return self._half_used.pop(model.name)
