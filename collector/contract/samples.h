@@ -155,5 +155,6 @@ int read_label(struct bytes inside, struct label *label);
 int read_sample(struct bytes inside, uint64_t *value, int64_t *timestamp);
 int series_locate(struct series_cache *cache, struct bytes *time_series, struct location *location);
 int series_add(struct series_cache *cache, struct location *location);
+void samples_cache_clear(struct series_cache *cache);
 
 #endif

@@ -40,6 +40,10 @@ class CorruptRecord(Exception):  # noqa: N818 - reads as the sentence "raise Cor
     """The bytes are not a snappy block of a WriteRequest within the limits; the message says what is wrong."""
 
 
+class RecordTooLarge(CorruptRecord):
+    """The block declares more bytes than the limit; no memory was taken for it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Samples:
     """Samples of one record in the order they were sent; three columns of equal length.
@@ -119,12 +123,12 @@ class BlockReader:
     def read(self, block: bytes) -> int:
         """Fill ``buffer`` with the body of ``block`` and return its length in bytes.
 
-        The declared size is checked before memory is taken. Raises CorruptRecord.
+        The declared size is checked before memory is taken. Raises RecordTooLarge and CorruptRecord.
         """
         try:
             length: int = cramjam.snappy.decompress_raw_len(block)
             if length > self._body_bytes_max:
-                raise CorruptRecord(f"declares {length} bytes, more than body_bytes_max {self._body_bytes_max}")
+                raise RecordTooLarge(f"declares {length} bytes, more than body_bytes_max {self._body_bytes_max}")
             if length > len(self.buffer):
                 self.buffer = np.empty(min(2 * length, self._body_bytes_max), np.uint8)
             written: int = cramjam.snappy.decompress_raw_into(block, self.buffer.data) if length else 0

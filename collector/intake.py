@@ -1,0 +1,54 @@
+"""What the receiver hands to a log and what a log answers: the seam between the two shells."""
+
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class LogUnavailable(Exception):  # noqa: N818 - reads as the sentence "raise LogUnavailable(why)"
+    """The log cannot take a record now: full disk, broken file, closing. The sender has to keep it and try again."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewRecord:
+    """One body to be stored: all times ms UTC, ``block`` the snappy block of a canonical WriteRequest.
+
+    ``body_hash`` is the hash of the body as the sender sent it (``collector.contract.record.BODY_HASH_BYTES`` long).
+    """
+
+    body_hash: bytes
+    sample_count: int
+    timestamp_min_ms: int
+    timestamp_max_ms: int
+    block: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LogStatus:
+    """How a log is: ``unavailable`` is empty while it takes records, else the reason in one sentence."""
+
+    unavailable: str
+    log_bytes: int
+    segment_count: int
+    record_count: int
+    """Records committed since the process started."""
+    commit_count: int
+    """Transactions since the process started; one holds all the records that were queued."""
+    commit_seconds: float
+    """Time spent in them, in all."""
+    disk_free_bytes: int
+
+
+class Log(Protocol):
+    """A durable, ordered store of records."""
+
+    unavailable: str
+    """Why no record can be taken now, in one sentence; empty while the log is well."""
+
+    def append(self, record: NewRecord) -> "Future[None]":
+        """Queue a record. The future is done when it is durable, or fails with LogUnavailable: send it again."""
+        ...
+
+    def status(self) -> LogStatus:
+        """A snapshot; costs no I/O beyond asking the file system for its free space."""
+        ...

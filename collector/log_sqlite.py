@@ -1,0 +1,373 @@
+"""The embedded log: a folder of SQLite segments, one writer thread, one transaction for all that is queued.
+
+A record's future is done only after its transaction was synced. Any error of the disk or of SQLite closes the segment:
+the waiting records fail (their senders repeat them) and the log is opened again as after a crash, from what is durable.
+"""
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+
+from collector.contract.record import READER_SUFFIX, Position, segment_file_name, segment_number
+from collector.intake import LogStatus, LogUnavailable, NewRecord
+from collector.segment import Segment, bytes_of, create, files_of, sync_folder
+from collector.settings import CollectorSettings
+from egpu_runtime.contract.process import Failure
+from egpu_runtime.contract.units import MIB, SECOND_MS
+
+LOCK_FILE = "writer.lock"
+
+_logger = logging.getLogger("egpu-collector")
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    record: NewRecord
+    stored: "Future[None]"
+
+
+@dataclass(frozen=True, slots=True)
+class _Sealed:
+    """A segment that is no longer written; ``last_received_ms`` is when its last record came."""
+
+    path: Path
+    last_received_ms: int
+
+
+def now_ms() -> int:
+    """The receiver's clock, ms UTC."""
+    return time.time_ns() // 1_000_000
+
+
+def segment_numbers(folder: Path) -> list[int]:
+    """Numbers of the segments in a log folder, ascending."""
+    return sorted(number for file in folder.iterdir() if (number := segment_number(file.name)) is not None)
+
+
+class SqliteLog:
+    """Opens the log in ``settings.log_directory`` for writing. Raises Failure with one sentence when it cannot.
+
+    ``append``, ``status`` and ``unavailable`` may be used from any thread.
+    """
+
+    def __init__(self, settings: CollectorSettings) -> None:
+        self._settings = settings
+        self._folder = Path(settings.log_directory)
+        self._lock_descriptor = _lock_folder(self._folder)
+        self._queue: deque[_Waiting] = deque()
+        self._wake = threading.Condition()
+        self._is_closing = False
+        self._record_count = 0
+        self._commit_count = 0
+        self._commit_seconds = 0.0
+        self._present: set[bytes] = set()
+        self._last_received_ms = 0
+        self._segment: Segment | None = None
+        self.unavailable = ""
+        """Why no record can be taken now, in one sentence; empty while the log is well."""
+        self._recent_hashes: list[tuple[bytes, int]] = []
+        try:
+            self._sealed = deque(self._read_segments())
+        except (sqlite3.Error, OSError) as error:
+            raise Failure(f"log {self._folder}: {error}") from error
+        self._log_bytes = self._segment_count = 0
+        self._measure()
+        self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
+        self._thread.start()
+
+    # ---- any thread ----
+
+    def append(self, record: NewRecord) -> "Future[None]":
+        """Queue a record; see :class:`collector.intake.Log`."""
+        stored: Future[None] = Future()
+        stored.set_running_or_notify_cancel()
+        with self._wake:
+            if self._is_closing:
+                stored.set_exception(LogUnavailable("the collector is stopping"))
+                return stored
+            self._queue.append(_Waiting(record, stored))
+            self._wake.notify()
+        return stored
+
+    def status(self) -> LogStatus:
+        """How the log is; free bytes are asked of the file system now."""
+        return LogStatus(
+            unavailable=self.unavailable,
+            log_bytes=self._log_bytes,
+            segment_count=self._segment_count,
+            record_count=self._record_count,
+            commit_count=self._commit_count,
+            commit_seconds=self._commit_seconds,
+            disk_free_bytes=self._free_bytes(),
+        )
+
+    def take_recent_hashes(self) -> list[tuple[bytes, int]]:
+        """(body hash, received ms) of the last ``duplicate_window_seconds`` as read at start; given away once."""
+        taken, self._recent_hashes = self._recent_hashes, []
+        return taken
+
+    def close(self) -> None:
+        """Commit what is queued, checkpoint, close and give the folder back."""
+        with self._wake:
+            self._is_closing = True
+            self._wake.notify()
+        self._thread.join()
+        os.close(self._lock_descriptor)
+
+    # ---- at start ----
+
+    def _read_segments(self) -> Iterator[_Sealed]:
+        """Open every segment once: its version, its end, its recent hashes; the last one stays open for writing."""
+        numbers = segment_numbers(self._folder)
+        since_ms = now_ms() - int(self._settings.duplicate_window_seconds * 1000)
+        if not numbers:
+            create(self._folder, 1)
+            numbers = [1]
+        for number in numbers:
+            segment = Segment(self._folder, number)
+            self._last_received_ms = max(self._last_received_ms, segment.last_received_ms)
+            if segment.last_received_ms >= since_ms:
+                self._recent_hashes.extend(segment.hashes(since_ms=since_ms))
+            if number == numbers[-1]:
+                self._segment = segment
+            else:
+                segment.close()
+                yield _Sealed(segment.path, segment.last_received_ms)
+
+    # ---- the writer thread ----
+
+    def _run(self) -> None:
+        next_look = time.monotonic()
+        while True:
+            group = self._take(next_look)
+            if group:
+                self._store(group)
+            elif self._is_closing:
+                break
+            if time.monotonic() >= next_look:
+                self._maintain()
+                next_look = time.monotonic() + self._settings.maintenance_seconds
+        if self._segment is not None:
+            with contextlib.suppress(sqlite3.Error):  # committed already; the next start checkpoints what is left
+                self._segment.close()
+
+    def _take(self, deadline: float) -> list[_Waiting]:
+        """All that is queued, within the bounds of a group; empty at the deadline or when closing."""
+        with self._wake:
+            while not self._queue and not self._is_closing and (left := deadline - time.monotonic()) > 0:
+                self._wake.wait(left)
+            group: list[_Waiting] = []
+            group_bytes = 0
+            while self._queue and len(group) < self._settings.group_record_count_max:
+                group_bytes += len(self._queue[0].record.block)
+                if group and group_bytes > self._settings.group_bytes_max:
+                    break
+                group.append(self._queue.popleft())
+        return group
+
+    def _store(self, group: list[_Waiting]) -> None:
+        started = time.monotonic()
+        is_durable = False
+        try:
+            self._write([waiting.record for waiting in group])
+            is_durable = True
+        except (sqlite3.Error, OSError, LogUnavailable) as error:
+            self._give_up(error)
+        finally:
+            for waiting in group:  # nobody is left waiting, whatever ended this thread
+                if is_durable:
+                    waiting.stored.set_result(None)
+                else:
+                    waiting.stored.set_exception(LogUnavailable(self.unavailable or "the writer ended"))
+        if is_durable:
+            self._commit_seconds += time.monotonic() - started
+            self._commit_count += 1
+            self._record_count += len(group)
+            self._keep_wal_short()
+
+    def _write(self, records: list[NewRecord]) -> None:
+        self._check_space(sum(len(record.block) for record in records))
+        segment = self._recovered()
+        # Found on disk after a failed commit: stored, although their senders were told 503.
+        records = [record for record in records if record.body_hash not in self._present]
+        self._last_received_ms = max(self._last_received_ms, now_ms())
+        if self._is_full(segment):
+            segment = self._begin_next(segment)
+        if records:
+            segment.write(records, self._last_received_ms)
+        self.unavailable = ""
+
+    def _recovered(self) -> Segment:
+        """The open segment; after an error it is opened anew, and what it holds beyond what was known is looked up."""
+        if self._segment is None:
+            numbers = segment_numbers(self._folder)
+            if not numbers:
+                raise LogUnavailable("the log has lost its files; restart the collector to begin a new one")
+            segment = Segment(self._folder, numbers[-1])
+            since_ms = now_ms() - int(self._settings.duplicate_window_seconds * 1000)
+            self._present = {body_hash for body_hash, _ in segment.hashes(since_ms=since_ms)}
+            self._sealed = deque(sealed for sealed in self._sealed if sealed.path != segment.path)
+            self._segment = segment
+            _logger.info("log: open again, %d records in %s", segment.row_count, segment.path.name)
+        return self._segment
+
+    def _give_up(self, error: Exception) -> None:
+        """Close the segment after an error that leaves its state unknown; a mere lack of space leaves it open."""
+        if not isinstance(error, LogUnavailable) and self._segment is not None:
+            with contextlib.suppress(sqlite3.Error):  # the first error is the one to report
+                self._segment.abandon()
+            self._segment = None
+        if str(error) != self.unavailable:
+            self.unavailable = str(error)
+            _logger.error("log: unavailable: %s", error)
+
+    def _is_full(self, segment: Segment) -> bool:
+        database_bytes, wal_bytes = segment.sizes()
+        age_ms = self._last_received_ms - segment.first_received_ms
+        return segment.row_count > 0 and (
+            age_ms >= self._settings.segment_seconds_max * 1000
+            or database_bytes >= self._settings.segment_bytes_max
+            or wal_bytes > self._settings.wal_bytes_max
+        )
+
+    def _begin_next(self, segment: Segment) -> Segment:
+        self._segment = None
+        self._sealed.append(_Sealed(segment.path, segment.last_received_ms))
+        segment.close()
+        create(self._folder, segment.number + 1)
+        self._segment = Segment(self._folder, segment.number + 1)
+        return self._segment
+
+    def _keep_wal_short(self) -> None:
+        """Checkpoint at a quarter of ``wal_bytes_max``; a reader that keeps it growing makes the next segment begin."""
+        if self._segment is None or self._segment.uncheckpointed_bytes < self._settings.wal_bytes_max // 4:
+            return
+        try:
+            self._segment.checkpoint()
+        except sqlite3.Error as error:
+            self._give_up(error)
+
+    def _maintain(self) -> None:
+        try:
+            if self.unavailable:
+                self._check_space(0)
+                self._recovered()
+                self.unavailable = ""
+                _logger.info("log: available again")
+            self._retain()
+        except (sqlite3.Error, OSError, LogUnavailable) as error:
+            self._give_up(error)
+
+    def _retain(self) -> None:
+        """Unlink the oldest closed segments, whole, by age of receipt and by size of the log."""
+        self._measure()
+        keep_ms = now_ms() - int(self._settings.retention_seconds * 1000)
+        while self._sealed and (
+            self._sealed[0].last_received_ms < keep_ms or self._log_bytes > self._settings.retention_bytes
+        ):
+            oldest = self._sealed.popleft()
+            for file in files_of(oldest.path):
+                file.unlink(missing_ok=True)
+            sync_folder(self._folder)
+            _logger.info("log: retention removed %s", oldest.path.name)
+            self._measure()
+
+    def _measure(self) -> None:
+        paths = [sealed.path for sealed in self._sealed]
+        if self._segment is not None:
+            paths.append(self._segment.path)
+        self._log_bytes = sum(bytes_of(path) for path in paths)
+        self._segment_count = len(paths)
+
+    def _free_bytes(self) -> int:
+        file_system = os.statvfs(self._folder)
+        return file_system.f_bavail * file_system.f_frsize
+
+    def _check_space(self, block_bytes: int) -> None:
+        # Twice: once in the write-ahead file and once when it is copied into the segment.
+        if self._free_bytes() < self._settings.reserve_bytes + 2 * block_bytes:
+            raise LogUnavailable(f"disk full: less than reserve_bytes {self._settings.reserve_bytes} free")
+
+
+def _lock_folder(folder: Path) -> int:
+    """Descriptor of the lock that makes us the folder's only writer; the system gives it back when we die."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise Failure(f"log {folder}: cannot be written: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise Failure(f"log {folder}: another collector writes to it") from error
+    return descriptor
+
+
+@dataclass(frozen=True, slots=True)
+class _Extent:
+    """What one segment holds, for a person to read."""
+
+    number: int
+    record_count: int
+    first_received_ms: int
+    last_received_ms: int
+
+
+def _extents(folder: Path) -> Iterator[_Extent]:
+    for number in segment_numbers(folder):
+        connection = sqlite3.connect(f"{(folder / segment_file_name(number)).resolve().as_uri()}?mode=ro", uri=True)
+        with contextlib.closing(connection):
+            row = connection.execute(
+                "SELECT count(*), coalesce(min(received_ms), 0), coalesce(max(received_ms), 0) FROM record"
+            ).fetchone()
+        yield _Extent(number, *row)
+
+
+def _reader_line(file: Path, extents: list[_Extent]) -> str:
+    name = file.name.removesuffix(READER_SUFFIX)
+    try:
+        read = json.loads(file.read_text())
+        position = Position(int(read["segment"]), int(read["row"]))
+    except (ValueError, KeyError, TypeError) as error:
+        return f"reader {name}: its position cannot be read: {error}"
+    behind = sum(
+        extent.record_count - (position.row if extent.number == position.segment else 0)
+        for extent in extents
+        if extent.number >= position.segment
+    )
+    return f"reader {name}: at segment {position.segment} row {position.row}, {behind} records behind"
+
+
+def describe_log(settings: CollectorSettings) -> Iterator[str]:
+    """Lines about a log folder, also while a collector writes to it. Raises Failure when it cannot be read."""
+    folder = Path(settings.log_directory)
+    try:
+        extents = list(_extents(folder))
+        log_bytes = sum(bytes_of(folder / segment_file_name(extent.number)) for extent in extents)
+        file_system = os.statvfs(folder)
+    except (sqlite3.Error, OSError) as error:
+        raise Failure(f"log {folder}: {error}") from error
+    filled = [extent for extent in extents if extent.record_count]
+    yield f"log: {len(extents)} segments, {sum(e.record_count for e in extents)} records, {log_bytes / MIB:.1f} MiB"
+    spare_bytes = file_system.f_bavail * file_system.f_frsize - settings.reserve_bytes
+    lasts = ""
+    if filled:
+        age_seconds = (now_ms() - filled[-1].last_received_ms) / SECOND_MS
+        yield f"last record: {age_seconds:.0f} s ago"
+        span_seconds = (filled[-1].last_received_ms - filled[0].first_received_ms) / SECOND_MS
+        if span_seconds > 0 and spare_bytes > 0:
+            lasts = f", enough for {spare_bytes / log_bytes * span_seconds / 3600:.1f} hours at this rate"
+    yield f"disk: {max(0, spare_bytes) / MIB:.0f} MiB left above the reserve{lasts}"
+    for file in sorted(folder.glob(f"*{READER_SUFFIX}")):
+        yield _reader_line(file, extents)
