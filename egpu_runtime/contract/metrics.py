@@ -176,6 +176,10 @@ METRICS: Final[tuple[Metric, ...]] = (
 METRIC_BY_NAME: Final[Mapping[str, Metric]] = {metric.name: metric for metric in METRICS}
 
 
+Silence = Literal["zero", "unobserved"]
+"""What it means that an exporter names a container, or its node, and gives no use for the container."""
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """One exporter: how its labels read, and what it means when it is silent about a container.
@@ -188,6 +192,7 @@ class Source:
     name: str
     labels: Mapping[str, tuple[str, ...]]
     help: str
+    silence: Silence = "unobserved"
 
 
 _EXPORTED: Final = {
@@ -197,8 +202,8 @@ _EXPORTED: Final = {
 }
 """Prometheus renames a target's own labels so when honor_labels is off."""
 
-AGENT: Final = Source("egpu-agent", {}, "Our node agent; reports every allocated container, also at 0.")
-SCHEDULER: Final = Source("egpu-scheduler", {}, "Our scheduler's ledger of what was allocated.")
+AGENT: Final = Source("egpu-agent", _EXPORTED, "Our node agent; reports every allocated container, also at 0.")
+SCHEDULER: Final = Source("egpu-scheduler", _EXPORTED, "Our scheduler's ledger of what was allocated.")
 DCGM: Final = Source(
     "dcgm-exporter",
     {
@@ -221,6 +226,7 @@ HAMI_MONITOR: Final = Source(
         "gpu_model": ("devicetype", "device_type"),
     },
     "HAMi's vGPUmonitor and volcano-vgpu's, new and legacy names; silent about a container until it uses CUDA.",
+    silence="zero",
 )
 HAMI_SCHEDULER: Final = Source(
     "hami-scheduler",

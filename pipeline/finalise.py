@@ -1,0 +1,193 @@
+"""What is known of finalised hours and of the place in the log, and which hours have to be made again."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal
+
+from collector.contract.record import START, Position
+from egpu_runtime.contract.units import DAY_MS, HOUR_MS, floor_ms
+from pipeline.contract import WAREHOUSE_SCHEMA_VERSION
+from pipeline.hours import Bucket, LateRecord
+
+Decision = Literal["pending", "merged", "too_late"]
+
+CORRUPT_NAMED_MAX: Final = 20
+"""Positions of corrupt records that are kept by name, count; the rest is only counted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HourFacts:
+    """Of one finalised hour: its version (1 = first), the records it was made from (first and last position, receive
+    time of the first, ms), distinct samples, samples refused as too late, and whether it was closed early."""
+
+    hour_ms: int
+    version: int
+    first: Position
+    included: Position
+    first_received_ms: int
+    sample_count: int
+    too_late_count: int = 0
+    late_count: int = 0
+    forced: bool = False
+    window_ms: int = 0
+    schema_version: int = WAREHOUSE_SCHEMA_VERSION
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileFacts:
+    """Manifest of one table's file of an hour: the hour's facts, rows and their window starts (ms, None = no row)."""
+
+    hour: HourFacts
+    row_count: int
+    window_min_ms: int | None
+    window_max_ms: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DayFacts:
+    """Manifest of one day's profile: versions of the hours (starts, ms) it was made from."""
+
+    day_ms: int
+    hour_versions: Mapping[int, int]
+    row_count: int
+    schema_version: int = WAREHOUSE_SCHEMA_VERSION
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """Up to which record all samples belong to finalised hours or are noted as late, and what was met on the way."""
+
+    position: Position = START
+    closed_until_ms: int = 0
+    corrupt_count: int = 0
+    corrupt_last: Position = START
+    corrupt_named: tuple[str, ...] = ()
+    gaps: tuple[str, ...] = ()
+    schema_version: int = WAREHOUSE_SCHEMA_VERSION
+
+    def with_corrupt(self, position: Position, why: str) -> "Checkpoint":
+        """Count a corrupt record once, however often it is read."""
+        if position <= self.corrupt_last:
+            return self
+        named = (*self.corrupt_named, f"segment {position.segment} row {position.row}: {why}")
+        return replace(
+            self,
+            corrupt_count=self.corrupt_count + 1,
+            corrupt_last=position,
+            corrupt_named=named[-CORRUPT_NAMED_MAX:],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LateNote:
+    """A row of late_samples."""
+
+    position: Position
+    hour_ms: int
+    received_ms: int
+    sample_count: int
+    decision: Decision
+
+
+@dataclass(slots=True)
+class LateBook:
+    """Late records by (position, hour); the same record read twice is noted once."""
+
+    notes: dict[tuple[Position, int], LateNote] = field(default_factory=dict)
+
+    def note(self, records: Iterable[LateRecord]) -> int:
+        """Take in late records; returns how many samples of them are new."""
+        new = 0
+        for record in records:
+            key = (record.position, record.hour_ms)
+            if key in self.notes:
+                continue
+            decision: Decision = "too_late" if record.too_late else "pending"
+            self.notes[key] = LateNote(
+                record.position, record.hour_ms, record.received_ms, record.sample_count, decision
+            )
+            new += record.sample_count
+        return new
+
+    def decide(self, key: tuple[Position, int], decision: Decision) -> None:
+        """Write down what became of a note."""
+        self.notes[key] = replace(self.notes[key], decision=decision)
+
+    def pending(self) -> list[LateNote]:
+        """Notes not yet decided, by hour and position."""
+        notes = (note for note in self.notes.values() if note.decision == "pending")
+        return sorted(notes, key=lambda note: (note.hour_ms, note.position))
+
+    def count(self, decision: Decision, hour_ms: int | None = None) -> int:
+        """Samples with a decision, of one hour or of all."""
+        return sum(
+            note.sample_count
+            for note in self.notes.values()
+            if note.decision == decision and hour_ms in (None, note.hour_ms)
+        )
+
+    def forget(self, received_before_ms: int) -> None:
+        """Drop decided notes received before a time; they are operational and must not grow without end."""
+        self.notes = {
+            key: note
+            for key, note in self.notes.items()
+            if note.decision == "pending" or note.received_ms >= received_before_ms
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class LateRules:
+    """What the log still holds (oldest segment), how late is accepted (ms), the oldest hour that is kept (ms)."""
+
+    segment_oldest: int
+    late_accept_ms: int
+    hour_oldest_ms: int
+
+
+def hours_to_make_again(late: LateBook, hours: Mapping[int, HourFacts], rules: LateRules) -> list[int]:
+    """Decide every pending note and return the hours (starts, ms) that have to be made again from the log.
+
+    A note is merged already if its hour includes its position; too late if it was received more than
+    ``late_accept_ms`` after the hour's first record, or the log no longer holds all of the hour.
+    """
+    again: set[int] = set()
+    for note in late.pending():
+        key = (note.position, note.hour_ms)
+        facts = hours.get(note.hour_ms)
+        if facts is not None and note.position <= facts.included:
+            late.decide(key, "merged")
+        elif note.hour_ms < rules.hour_oldest_ms or (facts is not None and _is_too_late(note, facts, rules)):
+            late.decide(key, "too_late")
+        else:
+            again.add(note.hour_ms)
+    return sorted(again)
+
+
+def _is_too_late(note: LateNote, facts: HourFacts, rules: LateRules) -> bool:
+    too_old = note.received_ms - facts.first_received_ms > rules.late_accept_ms
+    return too_old or facts.first.segment < rules.segment_oldest
+
+
+def restart_position(buckets: Iterable[Bucket], read: Position) -> Position:
+    """The position to read on from after a restart: before the first record that an open hour needs."""
+    first = min((bucket.first for bucket in buckets), default=None)
+    return read if first is None else min(read, Position(first.segment, first.row - 1))
+
+
+def day_of(hour_ms: int) -> int:
+    """Start of the day (ms UTC) that holds an hour."""
+    return floor_ms(hour_ms, DAY_MS)
+
+
+def stale_days(hours: Mapping[int, HourFacts], days: Mapping[int, DayFacts]) -> list[int]:
+    """Days (starts, ms) whose profile was not made from the hours as they are now, oldest first."""
+    wanted: dict[int, dict[int, int]] = {}
+    for hour_ms, facts in hours.items():
+        wanted.setdefault(day_of(hour_ms), {})[hour_ms] = facts.version
+    return sorted(day for day, versions in wanted.items() if day not in days or days[day].hour_versions != versions)
+
+
+def oldest_kept(hours: Iterable[int], retention_days: int) -> int:
+    """Start (ms) of the oldest hour that is kept; everything is kept when ``retention_days`` is 0."""
+    newest = max(hours, default=0)
+    return day_of(newest + HOUR_MS) - retention_days * DAY_MS if retention_days and newest else -(1 << 62)
