@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from egpu_runtime.contract.process import Failure
-from egpu_runtime.contract.units import MINUTE_MS, SECOND_MS
+from egpu_runtime.contract.units import DAY_MS, SECOND_MS
 from egpu_runtime.fleet.encode import Encoder
 from egpu_runtime.fleet.rounds import Limits, Round, rounds
 from egpu_runtime.fleet.series import SeriesTable, samples_of
@@ -35,6 +35,9 @@ _RETRY_HEADER: Final = "Retry-Attempt"
 
 _ROUND_BATCHES_MAX: Final = 8
 """Batches a connection may have in one round: bounds what is held in memory."""
+
+_BATCH_SPAN_MS_MAX: Final = DAY_MS
+"""Trace time one batch may span: a tiny fleet's log records should still be read day by day."""
 
 _BAD_REQUEST: Final = 400
 _SERVER_ERRORS: Final = range(500, 600)
@@ -224,13 +227,13 @@ class Replay:
     def _limits(self, speed: float | None) -> Limits:
         settings = self._settings
         size = settings.batch_samples_max
-        if speed is not None:  # a sample must not wait for one that is not due yet
-            return Limits(size, settings.connections_max, window_ms=0, round_samples_max=0)
+        waits = speed is None  # played in time, a sample must not wait for one that is not due yet
         return Limits(
-            size,
-            settings.connections_max,
-            window_ms=settings.window_seconds * SECOND_MS,
+            batch_samples_max=size,
+            shards_max=settings.connections_max,
+            window_ms=settings.window_seconds * SECOND_MS if waits else 0,
             round_samples_max=size * settings.connections_max * _ROUND_BATCHES_MAX,
+            batch_span_ms_max=_BATCH_SPAN_MS_MAX if waits else 0,
         )
 
     def _total(self) -> Summary:
@@ -277,6 +280,6 @@ def progress_bar(first_ms: int, last_ms: int) -> Iterator[Callable[[int], None]]
         return
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
-        days = (last_ms - first_ms) / MINUTE_MS / 60 / 24
+        days = (last_ms - first_ms) / DAY_MS
         task = progress.add_task(f"replaying {days:.1f} days", total=max(1, last_ms - first_ms))
         yield lambda done_ms: progress.update(task, completed=min(done_ms, last_ms) - first_ms)

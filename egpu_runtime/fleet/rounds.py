@@ -8,12 +8,16 @@ from egpu_runtime.fleet.series import Samples, joined, moments
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """``batch_samples_max`` per request; over several shards a round spans less than ``window_ms`` of trace time."""
+    """How much may be in flight: ``batch_samples_max`` per request, and per round, in ms of trace time,
+
+    ``batch_span_ms_max`` at most where it is a single batch, less than ``window_ms`` where it is shared out.
+    """
 
     batch_samples_max: int
     shards_max: int
     window_ms: int
     round_samples_max: int
+    batch_span_ms_max: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +32,14 @@ class Round:
 def rounds(pieces: Iterable[Samples], limits: Limits) -> Iterator[Round]:
     """Share samples in time order out to rounds, sent one after the other.
 
-    A round is a single batch, however long it lasts, or less than one window over several shards: so shards are
+    A round is a single batch or less than one window over several shards: so shards are
     never further than a window apart, as those of Prometheus under one scrape loop are.
     """
     held: list[Samples] = []
     count, first_ms = 0, 0
     for moment in moments(pieces):
         time_ms = int(moment.timestamp_ms[0])
-        fits = count + len(moment) <= limits.batch_samples_max
+        fits = count + len(moment) <= limits.batch_samples_max and time_ms - first_ms <= limits.batch_span_ms_max
         near = time_ms - first_ms < limits.window_ms and count < limits.round_samples_max
         if held and not fits and not near:
             yield _round(joined(held), limits)

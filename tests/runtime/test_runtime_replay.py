@@ -1,0 +1,193 @@
+"""Sending as Prometheus does: the same bytes again on 5xx, refusals counted, order kept, a dead peer given up."""
+
+import email.utils
+import itertools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from test_runtime_encode import decode
+
+from egpu_runtime.__main__ import app
+from egpu_runtime.contract.process import run
+from egpu_runtime.contract.units import STALE_MARKER_BITS
+from egpu_runtime.fleet.replay import retry_after_seconds
+
+COLUMN_LINE = (
+    "timestamp_ms,cluster,node,gpu_uuid,gpu_model,gpu_memory_total_bytes,tenant,namespace,workload_kind,workload,"
+    "pod,pod_uid,container,priority,memory_quota_bytes,core_quota_ratio,memory_used_bytes,core_used_ratio"
+)
+MINUTE = 60_000
+
+
+def write_fleet(path: Path, *, pods: int, times: int) -> int:
+    """A fleet of pods with a card each; samples it gives: 10 a pod and time, and 6 stale markers a pod."""
+    lines = [COLUMN_LINE]
+    for number in range(times):
+        for pod in range(pods):
+            use = f"{number * 1000 + pod},0.5"
+            lines.append(f"{number * MINUTE},c,n{pod},g{pod},A100,80000,t,ns,Deployment,w,p{pod},,main,0,,,{use}")
+    path.write_text("\n".join(lines) + "\n")
+    return pods * (10 * times + 6)
+
+
+def replay(*arguments: object, code: int = 0) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run(app, ["replay", *(str(argument) for argument in arguments)])
+    assert ended.value.code == code
+
+
+@pytest.fixture
+def summary(tmp_path: Path) -> Iterator[Path]:
+    return tmp_path / "summary.json"
+
+
+def test_headers_and_samples_are_those_of_remote_write_1(tmp_path, receiver, summary) -> None:
+    count = write_fleet(tmp_path / "f.csv", pods=2, times=3)
+    replay("--trace", tmp_path / "f.csv", "--remote-write", receiver.url, "--summary-file", summary)
+    post = receiver.posts[0]
+    assert post.path == "/api/v1/write"
+    assert post.headers["Content-Encoding"] == "snappy"
+    assert post.headers["Content-Type"] == "application/x-protobuf"
+    assert post.headers["X-Prometheus-Remote-Write-Version"] == "0.1.0"
+    assert post.headers["User-Agent"]
+    assert "Retry-Attempt" not in post.headers
+    got = [sample for post in receiver.posts for sample in decode(post.body)]
+    assert len(got) == count
+    assert sum(value == STALE_MARKER_BITS for _, _, value in got) == 12
+    assert {time_ms for _, time_ms, value in got if value == STALE_MARKER_BITS} == {3 * MINUTE}
+    told = json.loads(summary.read_text())
+    assert (told["samples_sent"], told["samples_refused"], told["retries"], told["complete"]) == (count, 0, 0, True)
+
+
+def test_server_errors_and_hang_ups_are_retried_with_the_same_bytes(tmp_path, receiver, summary) -> None:
+    receiver.answers = [(503, {}), (500, {}), (0, {}), (204, {})]
+    count = write_fleet(tmp_path / "f.csv", pods=2, times=3)
+    replay("--trace", tmp_path / "f.csv", "--remote-write", receiver.url, "--summary-file", summary)
+    assert [post.status for post in receiver.posts] == [503, 500, 0, 204]
+    assert len({post.body for post in receiver.posts}) == 1
+    assert [post.headers.get("Retry-Attempt") for post in receiver.posts] == [None, "1", "2", "3"]
+    waits = [b.at_seconds - a.at_seconds for a, b in itertools.pairwise(receiver.posts)]
+    assert all(wait >= least for wait, least in zip(waits, (0.03, 0.06, 0.12), strict=True))
+    told = json.loads(summary.read_text())
+    assert (told["samples_sent"], told["retries"], told["requests"]) == (count, 3, 4)
+
+
+def test_retry_after_is_honoured(tmp_path, receiver) -> None:
+    receiver.answers = [(503, {"Retry-After": "1"})]
+    write_fleet(tmp_path / "f.csv", pods=1, times=1)
+    replay("--trace", tmp_path / "f.csv", "--remote-write", receiver.url)
+    assert receiver.posts[1].at_seconds - receiver.posts[0].at_seconds >= 1.0
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (None, None),
+        ("", None),
+        ("7", 7.0),
+        ("soon", None),
+        (email.utils.formatdate(1_000_010, usegmt=True), 10.0),
+        (email.utils.formatdate(999_000, usegmt=True), 0.0),
+    ],
+)
+def test_retry_after_is_read_as_seconds_or_date(header: str | None, expected: float | None) -> None:
+    assert retry_after_seconds(header, 1_000_000.0) == expected
+
+
+def test_refused_batches_are_counted_and_the_rest_goes_on(tmp_path, receiver, summary) -> None:
+    receiver.answers = [(204, {}), (400, {})]
+    count = write_fleet(tmp_path / "f.csv", pods=2, times=30)
+    replay(
+        *("--trace", tmp_path / "f.csv", "--remote-write", receiver.url, "--summary-file", summary),
+        *("--batch-samples-max", 100, "--connections-max", 1),
+    )
+    told = json.loads(summary.read_text())
+    assert told["samples_refused"] == len(decode(receiver.posts[1].body)) > 0
+    assert told["samples_sent"] == count - told["samples_refused"]
+    assert told["retries"] == 0
+
+
+@pytest.mark.parametrize("status", [401, 404, 413, 415, 429, 302])
+def test_other_refusals_end_it_with_one_line(status, tmp_path, receiver, capsys) -> None:
+    receiver.answers = [(status, {})] * 50
+    write_fleet(tmp_path / "f.csv", pods=2, times=3)
+    replay("--trace", tmp_path / "f.csv", "--remote-write", receiver.url, code=1)
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1
+    assert f"status {status}" in shown
+    assert len(receiver.posts) == 1
+
+
+@pytest.mark.parametrize("answer", ["refuse", 503])
+def test_a_dead_peer_is_given_up_in_bounded_time(answer, tmp_path, receiver, capsys) -> None:
+    with socket.socket() as probe:  # a port nobody listens on
+        probe.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{probe.getsockname()[1]}/" if answer == "refuse" else receiver.url
+    receiver.answers = [(503, {})] * 1000
+    write_fleet(tmp_path / "f.csv", pods=1, times=1)
+    started = time.monotonic()
+    replay("--trace", tmp_path / "f.csv", "--remote-write", url, "--give-up-seconds", 0.4, code=1)
+    assert time.monotonic() - started < 1.5
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_every_series_arrives_in_order_over_several_connections(tmp_path, receiver, summary) -> None:
+    """Also while batches fail now and then: a series is never overtaken."""
+    receiver.answers = [(503, {}) if number % 5 == 0 else (204, {}) for number in range(300)]
+    count = write_fleet(tmp_path / "f.csv", pods=40, times=40)
+    replay(
+        *("--trace", tmp_path / "f.csv", "--remote-write", receiver.url, "--summary-file", summary),
+        *("--batch-samples-max", 200, "--connections-max", 4, "--retry-seconds-min", 0.001),
+    )
+    last: dict[tuple, int] = {}
+    newest = 0
+    arrived = 0
+    for post in receiver.taken():
+        for labels, time_ms, _ in decode(post.body):
+            key = tuple(labels)
+            assert time_ms > last.get(key, -1)
+            last[key] = time_ms
+            assert time_ms > newest - 5 * MINUTE  # connections stay within one window of each other
+            newest = max(newest, time_ms)
+            arrived += 1
+    assert arrived == count == json.loads(summary.read_text())["samples_sent"]
+    assert len(last) == 40 * 10
+
+
+def test_speed_is_held(tmp_path, receiver) -> None:
+    """Three minutes of trace at 300 times real time last 0.6 s: 0, 0.2, 0.4 and the stale markers at 0.6."""
+    write_fleet(tmp_path / "f.csv", pods=1, times=3)
+    replay("--trace", tmp_path / "f.csv", "--remote-write", receiver.url, "--speed", 300)
+    arrived = [post.at_seconds - receiver.posts[0].at_seconds for post in receiver.posts]
+    assert len(arrived) == 4
+    assert all(abs(at - due) < 0.15 for at, due in zip(arrived, (0, 0.2, 0.4, 0.6), strict=True))
+
+
+def start(*arguments: object) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "egpu_runtime", "replay", *(str(argument) for argument in arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ})
+
+
+def test_sigterm_finishes_what_is_in_flight_and_exits_0(tmp_path, receiver, summary) -> None:
+    write_fleet(tmp_path / "f.csv", pods=1, times=60)
+    process = start(
+        *("--trace", tmp_path / "f.csv", "--remote-write", receiver.url),
+        *("--speed", 60, "--summary-file", summary),
+    )
+    while not receiver.posts and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=5)
+    assert (process.returncode, err) == (0, "")
+    assert "stopped early" in out
+    told = json.loads(summary.read_text())
+    assert not told["complete"]
+    assert told["samples_sent"] == sum(len(decode(post.body)) for post in receiver.taken())
