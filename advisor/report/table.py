@@ -1,5 +1,6 @@
 """The plan on a terminal: one line a workload, its reason in grey below, totals at the end."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -46,6 +47,9 @@ T = TypeVar("T")
 Header = tuple[str, str]
 """Title of a column and the side to which its cells are set."""
 
+_NUMBER_AND_UNIT: Final = re.compile(r"(\d) (%|[KMGT]iB|[smhd]\b)")
+"""A number and its unit stay on one line."""
+
 _CONFIDENCE_STYLES: Final = {"high": "green", "medium": "yellow", "low": "red"}
 
 
@@ -82,7 +86,7 @@ def _title(console: Console, title: str, facts: str) -> None:
 def _print_lines(console: Console, headers: Sequence[Header], lines: Sequence[_Line]) -> None:
     """Lines in columns, each with its reason below. The first column gives way, the figures stay whole."""
     rows = [[Text(cell) if isinstance(cell, str) else cell for cell in line.cells] for line in lines]
-    heads = [Text(name, style=f"{GREY} underline") for name, _ in headers]
+    heads = [Text(name, style=f"{GREY} italic") for name, _ in headers]
     widths = [max(row[index].cell_len for row in [heads, *rows]) for index in range(len(headers))]
     spare = console.width - MARGIN - sum(widths[1:]) - GAP * (len(headers) - 1)
     widths[0] = min(widths[0], max(spare, NAME_WIDTH_MIN))
@@ -108,9 +112,10 @@ def _print_below(console: Console, text: str) -> None:
     """Grey lines under a row, wrapped with a hanging indent and without blanks at their ends."""
     if not text:
         return
-    for wrapped in Text(text).wrap(console, max(console.width - REASON_INDENT, NAME_WIDTH_MIN)):
-        wrapped.rstrip()
-        console.print(Text(" " * REASON_INDENT + wrapped.plain, style=GREY), no_wrap=True, overflow="ignore")
+    joined = _NUMBER_AND_UNIT.sub("\\1\u00a0\\2", text)
+    for wrapped in Text(joined).wrap(console, max(console.width - REASON_INDENT, NAME_WIDTH_MIN)):
+        line = wrapped.plain.replace("\u00a0", " ").rstrip()
+        console.print(Text(" " * REASON_INDENT + line, style=GREY), no_wrap=True, overflow="ignore")
 
 
 def _name(workload: WorkloadKey) -> Text:

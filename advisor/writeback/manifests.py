@@ -106,8 +106,10 @@ class _Builder:
         start = properties.end() if properties else start
         column = start - max(self._text.rfind("\n", 0, start), self._text.rfind("\r", 0, start)) - 1
         if isinstance(node, yaml.MappingNode):
+            if any(not isinstance(key, yaml.ScalarNode) for key, _ in node.value):
+                raise ManifestError(f"not a manifest: line {node.start_mark.line + 1} has a key that is no text")
             entries = tuple(
-                (self._build(key, (*path, index, "key")), self._build(value, (*path, _key_text(key))))
+                (self._build(key, (*path, index, "key")), self._build(value, (*path, str(key.value))))
                 for index, (key, value) in enumerate(node.value)
             )
             return Node("mapping", start, end, column, flow=bool(node.flow_style), entries=entries)
@@ -116,10 +118,6 @@ class _Builder:
             return Node("sequence", start, end, column, flow=bool(node.flow_style), items=items)
         style = node.style or "" if isinstance(node, yaml.ScalarNode) else ""
         return Node("scalar", start, end, column, tag=node.tag, text=node.value, style=style)
-
-
-def _key_text(key: yaml.Node) -> str:
-    return key.value if isinstance(key, yaml.ScalarNode) else "?"
 
 
 def child(node: Node | None, key: str | int) -> Node | None:

@@ -25,8 +25,8 @@ A100 = "NVIDIA-A100-SXM4-80GB"
 H20 = "NVIDIA-H20"
 
 
-def key(name, *, namespace="speech", kind="Deployment", container=None, gpu_model=H20, cluster="north"):
-    return WorkloadKey(cluster, namespace, kind, name, container or name, gpu_model)
+def key(name, *, namespace="speech", kind="Deployment", container=None, gpu_model=H20):
+    return WorkloadKey("north", namespace, kind, name, container or name, gpu_model)
 
 
 def backtest(violated_ratio=0.0, hit_ratio=0.0):
@@ -35,7 +35,7 @@ def backtest(violated_ratio=0.0, hit_ratio=0.0):
     )
 
 
-def resize(workload, memory, cores=(100, 100), *, replicas=1, confidence="high", reason=None, tested=True):
+def resize(workload, memory, cores=(100, 100), *, replicas=1, confidence="high"):
     """A resize of ``memory`` = (before, after) in MiB and ``cores`` = (before, after) in percent."""
     return Resize(
         workload,
@@ -45,10 +45,9 @@ def resize(workload, memory, cores=(100, 100), *, replicas=1, confidence="high",
         memory_peak_mib=int(memory[1] * 0.9),
         core_peak_percent=max(1, int(cores[1] * 0.8)),
         history_days=28.0,
-        reason=reason
-        or f"peak {memory[1] * 0.9 / 1024:.1f} GiB in 28.0 d, 95 % of hours below {memory[1] * 0.5 / 1024:.1f} GiB",
+        reason=f"peak {memory[1] * 0.9 / 1024:.1f} GiB in 28.0 d, 95 % of hours below {memory[1] * 0.5 / 1024:.1f} GiB",
         confidence=confidence,
-        backtest=backtest() if tested else None,
+        backtest=backtest(),
     )
 
 
@@ -65,7 +64,7 @@ def daily_load(*, low, high, hours):
     return tuple(loads)
 
 
-def group(name, members, loads, *, cards=2, capacity=98304, oversubscribed=True):
+def group(name, members, loads, *, cards=2, oversubscribed=True):
     total = tuple(sum(values) for values in zip(*loads, strict=True))
     return Group(
         name,
@@ -73,7 +72,7 @@ def group(name, members, loads, *, cards=2, capacity=98304, oversubscribed=True)
         members[0].gpu_model,
         tuple(members),
         cards,
-        capacity,
+        capacity_mib=98304,
         margin=0.08,
         oversubscribed=oversubscribed,
         load_mib=total,
@@ -89,7 +88,7 @@ def train_window(workload, *, replicas=2):
     return TrainWindow(
         workload,
         replicas,
-        tuple(HourRange(day, 0, 7) for day in range(5)) + (HourRange(5, 0, 24), HourRange(6, 0, 24)),
+        (*(HourRange(day, 0, 7) for day in range(5)), HourRange(5, 0, 24), HourRange(6, 0, 24)),
         free_memory_mib=61440,
         confirm_minutes=60,
         gpu_hours_per_week=133.5,
@@ -140,12 +139,12 @@ def full_plan():
             resize(ocr, (98304, 44032), (100, 60)),
             resize(translate, (98304, 41984), (100, 100), replicas=2, confidence="medium"),
             resize(embedding, (16384, 9216), (50, 20), replicas=4),
-            resize(rerank, (40960, 36864), (100, 30), confidence="low", tested=False),
-            resize(diffusion, (40960, 57344), (100, 100), reason="grows 1.1 GiB a day: the quota is met in 5 d"),
+            replace(resize(rerank, (40960, 36864), (100, 30), confidence="low"), backtest=None),
+            replace(resize(diffusion, (40960, 57344)), reason="grows 1.1 GiB a day: the quota is met in 5 d"),
         ),
         groups=(
             group("north-h20-1", (ocr, translate, embedding), loads),
-            group("north-a100-1", (rerank, diffusion), night, cards=1, capacity=81920, oversubscribed=False),
+            group("north-a100-1", (rerank, diffusion), night, cards=1, oversubscribed=False),
         ),
         train_windows=(train_window(tts),),
         refusals=(
