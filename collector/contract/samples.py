@@ -118,20 +118,22 @@ class BlockReader:
 
     def __init__(self, body_bytes_max: int) -> None:
         self._body_bytes_max = body_bytes_max
-        self.buffer: NDArray[np.uint8] = np.empty(0, np.uint8)
+        self.buffer: NDArray[np.uint8] = np.empty(1, np.uint8)
 
     def read(self, block: bytes) -> int:
         """Fill ``buffer`` with the body of ``block`` and return its length in bytes.
 
         The declared size is checked before memory is taken. Raises RecordTooLarge and CorruptRecord.
         """
+        if not block:
+            raise CorruptRecord("not a snappy block: no bytes")
         try:
             length: int = cramjam.snappy.decompress_raw_len(block)
             if length > self._body_bytes_max:
                 raise RecordTooLarge(f"declares {length} bytes, more than body_bytes_max {self._body_bytes_max}")
             if length > len(self.buffer):
                 self.buffer = np.empty(min(2 * length, self._body_bytes_max), np.uint8)
-            written: int = cramjam.snappy.decompress_raw_into(block, self.buffer.data) if length else 0
+            written: int = cramjam.snappy.decompress_raw_into(block, self.buffer.data)
         except cramjam.DecompressionError as error:
             raise CorruptRecord(f"not a snappy block: {error}") from error
         if written != length:
