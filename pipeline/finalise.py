@@ -163,6 +163,16 @@ def hours_to_make_again(late: LateBook, hours: Mapping[int, HourFacts], rules: L
     return sorted(again)
 
 
+def closed_and_held(torn: Iterable[int], hours: Mapping[int, HourFacts], rules: LateRules) -> list[int]:
+    """Torn hours (starts, ms) that can be made again: kept, and all of their records still in the log."""
+    return [
+        hour_ms
+        for hour_ms in torn
+        if hour_ms >= rules.hour_oldest_ms
+        and (hour_ms not in hours or hours[hour_ms].first.segment >= rules.segment_oldest)
+    ]
+
+
 def _is_too_late(note: LateNote, facts: HourFacts, rules: LateRules) -> bool:
     too_old = note.received_ms - facts.first_received_ms > rules.late_accept_ms
     return too_old or facts.first.segment < rules.segment_oldest

@@ -153,6 +153,10 @@ class OpenHours:
         self.late: list[LateRecord] = []
         self.counts = SampleCounts()
 
+    def restrict(self, only: frozenset[int]) -> None:
+        """Take samples of fewer hours from now on."""
+        self._only = only
+
     @property
     def sample_count(self) -> int:
         """Samples held."""

@@ -52,3 +52,7 @@ class PipelineSettings(ProcessSettings):
 
     table_retention_days: Annotated[int, Meta(ge=0)] = 0
     """Days of finalised tables that are kept, counted back from the newest hour; 0 keeps all. Default 0."""
+
+    accept_gap: bool = False
+    """On: go on after records that the log's retention removed before they were read; their names are kept. Default
+    off: lost samples are an error that a person should see."""

@@ -1,4 +1,4 @@
-"""When an hour is closed for the first time. It decides only when: late samples are merged, so rows do not depend on it."""
+"""When an hour is closed for the first time: only when, for late samples are merged and rows do not depend on it."""
 
 from collections.abc import Iterable
 

@@ -1,0 +1,111 @@
+"""``egpu-pipeline``: run | finalise | report | doctor."""
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from egpu_runtime.contract.process import command_line, run, with_settings
+from pipeline.run import Order, Run, Summary, merge, run_pipeline
+from pipeline.settings import PipelineSettings
+from pipeline.source_sqlite import SqliteLog
+
+app = command_line("Telemetry from the log to tables of quota against use, and reports from them.")
+
+LogFolder = Annotated[Path, typer.Option("--log", help="Folder of the log that egpu-collector writes.")]
+WarehouseFolder = Annotated[Path, typer.Option("--warehouse", help="Folder of the tables.")]
+
+
+@contextmanager
+def _shown(log: SqliteLog, follow: bool) -> Iterator[Progress | None]:
+    """A progress line on a terminal, nothing elsewhere."""
+    if follow or not sys.stderr.isatty():
+        yield None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[now]}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        progress.add_task("log to tables", total=log.end().position.row or None, now="")
+        yield progress
+
+
+def _one_line(summary: Summary) -> str:
+    samples = summary.samples
+    return (
+        f"hours {summary.hours} (made again {summary.hours_made_again}), rows {summary.rows}, "
+        f"samples {samples.read} (distinct {samples.distinct}), late {samples.late}, too late {samples.too_late}, "
+        f"records {summary.records}, corrupt {summary.corrupt}, {summary.seconds:.1f} s"
+    )
+
+
+def _report_done(summary: Summary, summary_file: Path | None) -> None:
+    if summary_file is not None:
+        summary_file.write_bytes(msgspec.json.encode(summary_fields(summary)))
+    typer.echo(_one_line(summary))
+
+
+def summary_fields(summary: Summary) -> dict[str, float]:
+    """The summary as flat JSON fields: counts, ``samples_*`` by what became of them, seconds."""
+    fields = msgspec.to_builtins(summary)
+    samples = fields.pop("samples")
+    return {**fields, **{f"samples_{name}": count for name, count in samples.items()}}
+
+
+@app.command("run")
+@with_settings(PipelineSettings)
+def run_command(
+    *,
+    log: LogFolder,
+    warehouse: WarehouseFolder,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on at the log's end until told to stop.")] = False,
+    summary_file: Annotated[Path | None, typer.Option(help="Write the counts as JSON to this file.")] = None,
+    settings: PipelineSettings,
+) -> None:
+    """Read the log into the tables; without --follow to its end, closing every hour that was read."""
+    stop = threading.Event()
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
+    order = Order(log, warehouse, follow=follow)
+    with _shown(SqliteLog(log), follow) as shown:
+
+        def on_batch(work: Run) -> None:
+            if shown is not None:
+                now = f"{work.open_counts.read:,} samples, {work.summary.hours} hours"
+                shown.update(shown.task_ids[0], completed=work.position.row, now=now)
+
+        summary = run_pipeline(order, settings, stop=stop, progress=on_batch)
+    _report_done(summary, summary_file)
+
+
+@app.command()
+@with_settings(PipelineSettings)
+def finalise(
+    *,
+    log: LogFolder,
+    warehouse: WarehouseFolder,
+    summary_file: Annotated[Path | None, typer.Option(help="Write the counts as JSON to this file.")] = None,
+    settings: PipelineSettings,
+) -> None:
+    """Merge samples that came late into the hours they belong to; reads no new records."""
+    _report_done(merge(Order(log, warehouse), settings), summary_file)
+
+
+def main() -> None:
+    """Console script."""
+    run(app)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,274 @@
+"""The warehouse folder: Parquet files in Hive layout, each replaced by rename, with its facts inside and beside it.
+
+A file's own metadata is the truth; ``manifest.json`` repeats it and is written after the rename, so a kill between
+the two is repaired at the next start. An hour counts as finalised when both of its files have the same version.
+"""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, TypeVar
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from collector.contract.record import Position
+from egpu_runtime.contract.process import Failure
+from egpu_runtime.contract.units import DAY_MS, HOUR_MS, SECOND_MS
+from pipeline.columns import schema
+from pipeline.contract import (
+    CONTAINER_USAGE,
+    DATA_FILE,
+    GPU_USAGE,
+    LATE_SAMPLES,
+    MANIFEST_FILE,
+    WAREHOUSE_SCHEMA_VERSION,
+    WORKLOAD_PROFILE,
+    Table,
+)
+from pipeline.finalise import Checkpoint, DayFacts, FileFacts, HourFacts, LateBook, LateNote
+
+HOUR_TABLES: Final = (CONTAINER_USAGE, GPU_USAGE)
+"""Tables by hour; both files of an hour are written from the same samples."""
+
+_FACTS_KEY: Final = b"egpu"
+_STATE_FOLDER: Final = "state"
+_CHECKPOINT_FILE: Final = "checkpoint.json"
+_LOCK_FILE: Final = "lock"
+_TEMPORARY_FILE: Final = ".writing"
+
+F = TypeVar("F", FileFacts, DayFacts, Checkpoint)
+
+
+def _partition(start_ms: int, *, by_hour: bool) -> str:
+    time = datetime.fromtimestamp(start_ms / SECOND_MS, UTC)
+    return f"dt={time:%Y-%m-%d}" + (f"/hour={time:%H}" if by_hour else "")
+
+
+def _partition_start_ms(folder: Path, *, by_hour: bool) -> int | None:
+    """Start of the day or hour a partition folder stands for, None for any other folder."""
+    try:
+        text = f"{folder.parent.name}/{folder.name}" if by_hour else folder.name
+        time = datetime.strptime(text, "dt=%Y-%m-%d/hour=%H" if by_hour else "dt=%Y-%m-%d")
+    except ValueError:
+        return None
+    return int(time.replace(tzinfo=UTC).timestamp()) * SECOND_MS
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _decode(text: bytes, kind: type[F], path: Path) -> F:
+    """Facts of one of our files; refuses what a newer program wrote."""
+    try:
+        version = msgspec.json.decode(text, type=dict[str, object])
+        inner = version.get("hour", version)
+        found = inner.get("schema_version") if isinstance(inner, dict) else None
+        if isinstance(found, int) and found > WAREHOUSE_SCHEMA_VERSION:
+            raise Failure(
+                f"{path} was written with warehouse schema {found}, newer than the {WAREHOUSE_SCHEMA_VERSION} known "
+                "here: use a newer effective-gpu"
+            )
+        return msgspec.json.decode(text, type=kind)
+    except msgspec.MsgspecError as error:
+        raise Failure(f"{path} does not hold the facts of a warehouse file: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class HoursFound:
+    """``finalised`` = hours (start, ms) that both tables have; ``torn`` = hours of which the two files differ in
+    version or one is missing, with the greater version: a kill came between them."""
+
+    finalised: dict[int, HourFacts]
+    torn: dict[int, int]
+
+
+class Warehouse:
+    """One warehouse folder, held by one writer. Raises Failure where a person can act."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        try:
+            (folder / _STATE_FOLDER).mkdir(parents=True, exist_ok=True)
+            self._lock = (folder / _STATE_FOLDER / _LOCK_FILE).open("a+")
+        except OSError as error:
+            raise Failure(f"cannot write the warehouse {folder}: {error.strerror or error}") from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._lock.close()
+            raise Failure(f"another egpu-pipeline is writing the warehouse {folder}") from error
+
+    def close(self) -> None:
+        """Let another writer in."""
+        self._lock.close()
+
+    def _hour_folder(self, table: Table, hour_ms: int) -> Path:
+        return self._folder / table.name / _partition(hour_ms, by_hour=True)
+
+    def _day_folder(self, day_ms: int) -> Path:
+        return self._folder / WORKLOAD_PROFILE.name / _partition(day_ms, by_hour=False)
+
+    def _write_file(self, folder: Path, data: pa.Table, facts: FileFacts | DayFacts | None) -> None:
+        """Write beside, fsync, rename over; then the manifest, which needs no fsync: the file carries the same."""
+        folder.mkdir(parents=True, exist_ok=True)
+        encoded = msgspec.json.encode(facts)
+        writing = folder / _TEMPORARY_FILE
+        with pq.ParquetWriter(writing, data.schema, compression="zstd", store_schema=False) as writer:
+            writer.write_table(data)
+            if facts:
+                writer.add_key_value_metadata({_FACTS_KEY.decode(): encoded.decode()})
+        _sync(writing)
+        writing.rename(folder / DATA_FILE)
+        _sync(folder)
+        if facts:
+            self._write_manifest(folder, encoded)
+
+    def _write_manifest(self, folder: Path, encoded: bytes) -> None:
+        writing = folder / _TEMPORARY_FILE
+        writing.write_bytes(msgspec.json.format(encoded, indent=2) + b"\n")
+        writing.rename(folder / MANIFEST_FILE)
+
+    def write_hour(self, facts: HourFacts, tables: Mapping[str, pa.Table]) -> None:
+        """Write the files of one hour, by table name."""
+        for table in HOUR_TABLES:
+            data = tables[table.name]
+            starts = data.column("window_start_ms").to_numpy()
+            of_file = FileFacts(
+                hour=facts,
+                row_count=data.num_rows,
+                window_min_ms=int(starts.min()) if len(starts) else None,
+                window_max_ms=int(starts.max()) if len(starts) else None,
+            )
+            self._write_file(self._hour_folder(table, facts.hour_ms), data, of_file)
+
+    def write_day(self, facts: DayFacts, data: pa.Table) -> None:
+        """Write the profile of one day."""
+        self._write_file(self._day_folder(facts.day_ms), data, facts)
+
+    def read_hour(self, table: Table, hour_ms: int) -> pa.Table:
+        """One hour's rows."""
+        return pq.ParquetFile(self._hour_folder(table, hour_ms) / DATA_FILE).read()
+
+    def _read_facts(self, folder: Path, kind: type[F]) -> F | None:
+        """Facts inside a folder's file; writes its manifest anew where it does not say the same."""
+        path = folder / DATA_FILE
+        try:
+            metadata = pq.read_metadata(path).metadata or {}
+        except FileNotFoundError:
+            return None
+        except (OSError, pa.ArrowException) as error:
+            raise Failure(f"cannot read {path}: {error}") from error
+        encoded = metadata.get(_FACTS_KEY)
+        if encoded is None:
+            raise Failure(f"{path} was not written by egpu-pipeline")
+        facts = _decode(encoded, kind, path)
+        manifest = folder / MANIFEST_FILE
+        if not manifest.exists() or msgspec.json.format(manifest.read_bytes(), indent=0) != msgspec.json.format(
+            encoded, indent=0
+        ):
+            self._write_manifest(folder, encoded)
+        return facts
+
+    def _partitions(self, table: Table, *, by_hour: bool) -> Iterable[tuple[int, Path]]:
+        for folder in (self._folder / table.name).glob("dt=*/hour=*" if by_hour else "dt=*"):
+            start_ms = _partition_start_ms(folder, by_hour=by_hour)
+            if start_ms is not None:
+                yield start_ms, folder
+
+    def hours(self) -> "HoursFound":
+        """Finalised hours by start (ms), and those whose two files do not agree."""
+        containers, cards = (
+            {
+                hour_ms: facts.hour
+                for hour_ms, folder in self._partitions(table, by_hour=True)
+                if (facts := self._read_facts(folder, FileFacts)) is not None
+            }
+            for table in HOUR_TABLES
+        )
+        both = sorted(containers.keys() & cards.keys())
+        # Where a kill came between the two files the older one says what is included in both.
+        hours = {hour_ms: min(containers[hour_ms], cards[hour_ms], key=_version) for hour_ms in both}
+        newest = {
+            hour_ms: max(facts[hour_ms].version for facts in (containers, cards) if hour_ms in facts)
+            for hour_ms in containers.keys() | cards.keys()
+        }
+        torn = {h: v for h, v in newest.items() if h not in hours or hours[h].version != v}
+        return HoursFound(hours, torn)
+
+    def days(self) -> dict[int, DayFacts]:
+        """Days that have a profile, by start (ms)."""
+        return {
+            day_ms: facts
+            for day_ms, folder in self._partitions(WORKLOAD_PROFILE, by_hour=False)
+            if (facts := self._read_facts(folder, DayFacts)) is not None
+        }
+
+    def remove_before(self, hour_ms: int) -> None:
+        """Remove hours and days that end at or before a time (ms UTC)."""
+        for table in HOUR_TABLES:
+            for start_ms, folder in list(self._partitions(table, by_hour=True)):
+                if start_ms + HOUR_MS <= hour_ms:
+                    shutil.rmtree(folder)
+        for start_ms, folder in list(self._partitions(WORKLOAD_PROFILE, by_hour=False)):
+            if start_ms + DAY_MS <= hour_ms:
+                shutil.rmtree(folder)
+
+    def read_checkpoint(self) -> Checkpoint:
+        """The checkpoint, the very start when there is none."""
+        path = self._folder / _STATE_FOLDER / _CHECKPOINT_FILE
+        try:
+            return _decode(path.read_bytes(), Checkpoint, path)
+        except FileNotFoundError:
+            return Checkpoint()
+
+    def write_state(self, checkpoint: Checkpoint, late: LateBook) -> None:
+        """Late notes first, then the checkpoint: what it passes over must already be noted."""
+        rows = sorted(late.notes.values(), key=lambda note: (note.position, note.hour_ms))
+        columns = (
+            [note.position.segment for note in rows],
+            [note.position.row for note in rows],
+            [note.hour_ms for note in rows],
+            [note.received_ms for note in rows],
+            [note.sample_count for note in rows],
+            [note.decision for note in rows],
+        )
+        data = pa.table(dict(zip(LATE_SAMPLES.column_names(), columns, strict=True)), schema=schema(LATE_SAMPLES))
+        folder = self._folder / LATE_SAMPLES.name
+        if rows or folder.exists():
+            self._write_file(folder, data, None)
+        path = self._folder / _STATE_FOLDER / _CHECKPOINT_FILE
+        writing = path.with_suffix(".writing")
+        writing.write_bytes(msgspec.json.encode(checkpoint))
+        _sync(writing)
+        writing.rename(path)
+        _sync(path.parent)
+
+    def read_late(self) -> LateBook:
+        """The late notes."""
+        path = self._folder / LATE_SAMPLES.name / DATA_FILE
+        book = LateBook()
+        if path.exists():
+            for row in pq.ParquetFile(path).read().to_pylist():
+                segment, number, hour_ms, received_ms, count, decision = row.values()
+                note = LateNote(Position(segment, number), hour_ms, received_ms, count, decision)
+                book.notes[(note.position, hour_ms)] = note
+        return book
+
+    def disk_free_bytes(self) -> int:
+        """Bytes left on the warehouse's disk."""
+        return shutil.disk_usage(self._folder).free
+
+
+def _version(facts: HourFacts) -> int:
+    return facts.version
