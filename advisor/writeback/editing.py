@@ -33,6 +33,7 @@ KEY_ORDER: Final = (
 )
 """Orders in which people write sibling keys; a new key goes behind the last of those that come before it."""
 
+_REST_OF_ENTRY = re.compile(r"[ \t]*(?P<comma>,?)[ \t]*(?:#[^\r\n]*)?(?=\r?\n)")
 _PLAIN_STRING = re.compile(r"(?!(?:true|false|yes|no|on|off|null|y|n)$)[A-Za-z][A-Za-z0-9._/-]*", re.IGNORECASE)
 
 
@@ -81,7 +82,7 @@ def assign(text: str, site: Site, assignments: Sequence[Assignment]) -> str:
     Afterwards the whole text is parsed again and compared value by value with what it was.
     """
     changed = text
-    allowed: dict[Path, str] = {}
+    allowed: dict[Path, str | None] = {}
     for assignment in assignments:
         document = open_site(changed, site)
         path = (*site.root, *assignment.path)
@@ -103,7 +104,7 @@ def _places(document: Document, path: Path, within: Path) -> list[Path]:
     return found
 
 
-def _verify(before: str, after: str, site: Site, allowed: Mapping[Path, str]) -> None:
+def _verify(before: str, after: str, site: Site, allowed: Mapping[Path, str | None]) -> None:
     old, new = parse(before), parse(after)
     if len(old) != len(new):
         raise ManifestError("the number of documents would change")
@@ -168,9 +169,13 @@ def _replacement(node: Node, assignment: Assignment) -> str:
 
 
 def _token(assignment: Assignment, style: str) -> str:
-    if not style and assignment.is_string and not _PLAIN_STRING.fullmatch(assignment.text):
-        style = '"'
-    return f"{style}{assignment.text}{style}"
+    return string_token(assignment.text, style) if assignment.is_string else f"{style}{assignment.text}{style}"
+
+
+def string_token(text: str, style: str = "") -> str:
+    """A text as YAML writes it with these quotes; without any where that is still a text, else with double ones."""
+    quote = style or ("" if _PLAIN_STRING.fullmatch(text) else '"')
+    return f"{quote}{text}{quote}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,18 +186,18 @@ class _New:
     assignment: Assignment
     parents: Sequence[Node]
 
-    def flow(self, quote: str, value: str) -> str:
+    def flow(self, quote: str, value: str, colon: str = ": ") -> str:
         """The keys and the value as a flow entry: ``a: {b: 1}``."""
         body = value
         for key in reversed(self.keys[1:]):
-            body = f"{{{quote}{key}{quote}: {body}}}"
-        return f"{quote}{self.keys[0]}{quote}: {body}"
+            body = f"{{{quote}{key}{quote}{colon}{body}}}"
+        return f"{quote}{self.keys[0]}{quote}{colon}{body}"
 
     def block(self, quote: str, value: str, layout: tuple[str, int, int]) -> str:
         """The keys and the value as block lines; the first line has no indent. Layout: line end, column, step."""
-        line_end, column, step = layout
+        eol, column, step = layout
         lines = [f"{' ' * step * depth}{quote}{key}{quote}:" for depth, key in enumerate(self.keys)]
-        return f"{line_end}{' ' * column}".join(lines) + f" {value}"
+        return f"{eol}{' ' * column}".join(lines) + f" {value}"
 
 
 def _add_beside(text: str, document: Document, mapping: Node, new: _New) -> str:
@@ -200,27 +205,39 @@ def _add_beside(text: str, document: Document, mapping: Node, new: _New) -> str:
     value = _token(new.assignment, _value_style(mapping, new))
     index = _position(mapping, new)
     if mapping.flow:
-        return _add_to_flow(text, mapping, index, new.flow(key_quote, value))
+        colon = ":" if key_quote and _is_tight(*mapping.entries[0]) else ": "
+        return _add_to_flow(text, mapping, index, new.flow(key_quote, value, colon))
     nested_in_flow = len(new.keys) > 1 and _siblings_are_flow(mapping)
-    layout = (_line_end(text), mapping.column, _step(document.root))
+    layout = (line_end(text), mapping.column, _step(document.root))
     body = new.flow(key_quote, value) if nested_in_flow else new.block(key_quote, value, layout)
     margin = layout[0] + " " * mapping.column
     if index == 0:
         return _splice(text, mapping.entries[0][0].start, mapping.entries[0][0].start, body + margin)
-    at = _end_of_line(text, _content_end(text, mapping.entries[index - 1]))
+    at = end_of_line(text, content_end(text, mapping.entries[index - 1]))
     return _splice(text, at, at, margin + body)
 
 
 def _add_to_flow(text: str, mapping: Node, index: int, body: str) -> str:
-    first = mapping.entries[0][0].start
+    first, first_value = mapping.entries[0]
+    comma = "," if _is_tight(first, first_value) else ", "
     if index == 0:
-        return _splice(text, first, first, f"{body}, ")
+        return _splice(text, first.start, first.start, f"{body}{comma}")
     key, _ = mapping.entries[index - 1]
-    at = _content_end(text, mapping.entries[index - 1])
+    at = content_end(text, mapping.entries[index - 1])
     line_start = max(text.rfind("\n", 0, key.start), text.rfind("\r", 0, key.start)) + 1
-    margin = text[line_start : key.start]
-    own_line = line_start > 0 and not margin.strip() and mapping.start < line_start
-    return _splice(text, at, at, f",{_line_end(text)}{margin}{body}" if own_line else f", {body}")
+    margin = line_end(text) + text[line_start : key.start]
+    rest = _REST_OF_ENTRY.match(text, at)
+    if rest is None or margin.strip() or mapping.start >= line_start:
+        return _splice(text, at, at, f"{comma}{body}")
+    # An entry on a line of its own, maybe with a comment: the new one gets a line below.
+    if rest["comma"]:
+        return _splice(text, rest.end(), rest.end(), f"{margin}{body},")
+    return _splice(text, at, rest.end(), f",{rest.group()}{margin}{body}")
+
+
+def _is_tight(key: Node, value: Node) -> bool:
+    """True for JSON without blanks, ``"key":1``."""
+    return value.start == key.end + 1
 
 
 def _fill_empty(text: str, document: Document, entry: tuple[Node, Node], new: _New) -> str:
@@ -230,8 +247,8 @@ def _fill_empty(text: str, document: Document, entry: tuple[Node, Node], new: _N
     in_flow = any(parent.flow for parent in new.parents[:-1])
     if empty.form == "scalar" and empty.start == empty.end and not in_flow:
         step = _step(document.root)
-        layout = (_line_end(text), key.column + step, step)
-        at = _end_of_line(text, key.end)
+        layout = (line_end(text), key.column + step, step)
+        at = end_of_line(text, key.end)
         return _splice(text, at, at, layout[0] + " " * layout[1] + new.block("", value, layout))
     body = "{" + new.flow(key.style, value) + "}"
     gap = "" if empty.start != empty.end or text[empty.start - 1] == " " else " "
@@ -305,7 +322,7 @@ def _step(root: Node) -> int:
     return max(steps, key=lambda step: steps[step]) if steps else INDENT_DEFAULT
 
 
-def _content_end(text: str, entry: tuple[Node, Node]) -> int:
+def content_end(text: str, entry: tuple[Node, Node]) -> int:
     """Position behind the last character of an entry, its comments not counted."""
     key, value = entry
     if value.start < key.end:
@@ -317,17 +334,17 @@ def _content_end(text: str, entry: tuple[Node, Node]) -> int:
     if value.form == "scalar":
         return value.start + len(text[value.start : value.end].rstrip())
     if value.entries:
-        return _content_end(text, value.entries[-1])
+        return content_end(text, value.entries[-1])
     if value.items:
-        return _content_end(text, (key, value.items[-1]))
+        return content_end(text, (key, value.items[-1]))
     return value.end
 
 
-def _end_of_line(text: str, position: int) -> int:
+def end_of_line(text: str, position: int) -> int:
     end = text.find("\n", position)
     end = len(text) if end < 0 else end
     return end - 1 if end > position and text[end - 1] == "\r" else end
 
 
-def _line_end(text: str) -> str:
+def line_end(text: str) -> str:
     return "\r\n" if "\r\n" in text else "\n"

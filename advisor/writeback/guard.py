@@ -70,7 +70,7 @@ def judge(change: WorkloadChange, current: CurrentValues, change_ratio_min: floa
 
 def quantity(text: str) -> int | None:
     """A whole Kubernetes quantity (``24576``, ``24k``, ``24Ki``), None for anything else."""
-    digits = text.rstrip("kMGi")
+    digits = text.rstrip("kKMGi")
     multiplier = _MULTIPLIERS.get(text[len(digits) :])
     return int(digits) * multiplier if digits.isascii() and digits.isdigit() and multiplier else None
 

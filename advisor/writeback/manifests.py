@@ -7,6 +7,7 @@ keep 9 % of real files byte-identical. A node therefore knows where its content 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final, Literal
 
 import yaml
@@ -15,6 +16,9 @@ from advisor.dialects import Path
 
 LEAF_COUNT_MAX: Final = 200_000
 """Values of one document that are compared; nested aliases can name more than that in a few lines."""
+
+DOCUMENT_CACHE_SIZE: Final = 512
+"""Texts whose documents are kept: a tree is read once and then asked about each of its workloads."""
 
 _PROPERTY = re.compile(r"(?:[&!][^\s,\[\]{}]*[ \t]*(?:\r?\n[ \t]*)?)+")
 _TABS_BEFORE_COMMENT = re.compile(r"[ \t]*\t[ \t]*(?=#|\r?$)", re.MULTILINE)
@@ -52,6 +56,7 @@ class Document:
     shared: Mapping[Path, tuple[Path, ...]] = field(default_factory=dict)
 
 
+@lru_cache(maxsize=DOCUMENT_CACHE_SIZE)
 def parse(text: str) -> tuple[Document, ...]:
     """All documents of a text that hold something; raises ManifestError with the line for what is no YAML."""
     try:

@@ -4,15 +4,17 @@ Of the layers that say something about an object (its definition and the patches
 field has the last word and is the one changed, unless other objects are built from it too.
 """
 
+import posixpath
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from advisor.dialects import Path, WorkloadChange, pod_template_path
-from advisor.writeback.editing import Assignment, Site, assign, open_site
-from advisor.writeback.guard import CHANGE_RATIO_MIN, CurrentValues, judge, missing_count
+from advisor.writeback.editing import Assignment, Site, assign, open_site, string_token
+from advisor.writeback.guard import CHANGE_RATIO_MIN, CurrentValues, Verdict, judge, missing_count
 from advisor.writeback.manifests import ManifestError, Node, child, descend, merged_child, plain_text
-from advisor.writeback.workloads import ManifestObject, Manifests
+from advisor.writeback.overlay import Tree, add_patch
+from advisor.writeback.workloads import KUSTOMIZATION_NAMES, ManifestObject, Manifests, Patch
 from egpu_runtime.contract.resources import ADVICE_OFF, ANNOTATION_ADVICE, DIALECTS
 
 SECTIONS: Final = ("limits", "requests")
@@ -61,14 +63,26 @@ def rewrite(
         verdict = judge(change, current, change_ratio_min)
         if verdict.refusal:
             return Declined(verdict.refusal)
-        pending = list(_pending(layers, change, current, verdict.resources))
-        for annotation in verdict.annotations:
-            pending.append(_annotation(layers, annotation.key, annotation.after))
-        return Rewritten(_written(files, pending))
+        if verdict.already_applied:
+            return Rewritten({})
+        try:
+            written = _written(files, _pending(layers, change, current, verdict))
+        except _SharedError:
+            if posixpath.basename(found.entry) not in KUSTOMIZATION_NAMES:
+                raise
+            written, found = _overlaid(found, layers, change, _Due(current, verdict, files))
+        after = _current(_layers(manifests, found, change, {**files, **written}), change)
     except _ContainerMissingError as error:
         return Declined(str(error), missing=True)
     except ManifestError as error:
         return Declined(str(error))
+    if not judge(change, after, change_ratio_min).already_applied:
+        return Declined("another patch would have the last word")
+    return Rewritten(written)
+
+
+class _SharedError(ManifestError):
+    """The value stands in a layer that other objects are built from too."""
 
 
 class _ContainerMissingError(ManifestError):
@@ -184,20 +198,76 @@ def _annotation_text(layers: tuple[_Layer, ...], key: str) -> str | None:
 
 
 def _pending(
-    layers: tuple[_Layer, ...], change: WorkloadChange, current: CurrentValues, due: tuple[object, ...]
-) -> Iterator[tuple[Site, Assignment]]:
-    dialect = change.dialect
-    order = (dialect.count, dialect.memory, dialect.memory_percentage, dialect.cores, dialect.priority)
-    wanted = [(item.key, item.after) for item in change.resources if item in due]
-    if wanted and missing_count(change, current):
-        wanted.insert(0, (dialect.count, 1))
-    for key, value in wanted:
-        held = [section for section in SECTIONS if _holder(layers, section, key) is not None]
-        for section in held or ("limits",):
+    layers: tuple[_Layer, ...], change: WorkloadChange, current: CurrentValues, verdict: Verdict
+) -> list[tuple[Site, Assignment]]:
+    order = _order(change)
+    pending = []
+    for key, value in _wanted(change, current, verdict):
+        for section in _sections(layers, key):
             layer, path = _writable(layers, section, key, order)
             container = path[: path.index("resources")] if "resources" in path else path[:-1]
             within = (*container, "resources") if "resources" in path else container
-            yield layer.site, Assignment(path, str(value), is_string=False, within=within, order=order)
+            pending.append((layer.site, Assignment(path, str(value), is_string=False, within=within, order=order)))
+    pending += [_annotation(layers, annotation.key, annotation.after) for annotation in verdict.annotations]
+    return pending
+
+
+def _order(change: WorkloadChange) -> tuple[str, ...]:
+    dialect = change.dialect
+    return (dialect.count, dialect.memory, dialect.memory_percentage, dialect.cores, dialect.priority)
+
+
+def _wanted(change: WorkloadChange, current: CurrentValues, verdict: Verdict) -> list[tuple[str, int]]:
+    wanted = [(item.key, item.after) for item in verdict.resources]
+    if wanted and missing_count(change, current):
+        wanted.insert(0, (change.dialect.count, 1))
+    return wanted
+
+
+def _sections(layers: tuple[_Layer, ...], key: str) -> tuple[str, ...]:
+    """Of limits and requests those that hold a resource; limits when none does, as Kubernetes defaults requests."""
+    return tuple(section for section in SECTIONS if _holder(layers, section, key) is not None) or SECTIONS[:1]
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """What a manifest says, what of a change is left to do, and the tree it is done in."""
+
+    current: CurrentValues
+    verdict: Verdict
+    files: Mapping[str, str]
+
+
+def _overlaid(
+    found: ManifestObject, layers: tuple[_Layer, ...], change: WorkloadChange, due: _Due
+) -> tuple[dict[str, str], ManifestObject]:
+    """The change as a new patch of the kustomization that the object is deployed from, and the object with it."""
+    definition = layers[-1]
+    template: dict[str, Tree] = {}
+    if due.verdict.annotations:
+        annotations = {item.key: string_token(item.after) for item in due.verdict.annotations}
+        template["metadata"] = {"annotations": annotations}
+    resources: dict[str, dict[str, str]] = {}
+    for key, value in _wanted(change, due.current, due.verdict):
+        for section in _sections(layers, key):
+            resources.setdefault(section, {})[key] = str(value)
+    if resources and definition.container is not None:
+        listed = str(definition.container[-2])
+        template["spec"] = {listed: [{"name": change.workload.container, "resources": resources}]}
+    body: Tree = template
+    for step in reversed(definition.template):
+        body = {str(step): body}
+    name = found.names[0]
+    head = {"apiVersion": plain_text(child(definition.node, "apiVersion")), "kind": found.kind}
+    metadata: Tree = {"name": name, **_mapping(body.get("metadata"))}
+    patch: Tree = {**head, "metadata": metadata, **{key: value for key, value in body.items() if key != "metadata"}}
+    text, inline = add_patch(due.files[found.entry], (found.kind, name), patch)
+    added = Patch(Site(found.entry, 0, inline=inline), "merge")
+    return {found.entry: text}, replace(found, patches=(*found.patches, added))
+
+
+def _mapping(value: object) -> Mapping[str, Tree]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _writable(layers: tuple[_Layer, ...], section: str, key: str, order: tuple[str, ...]) -> tuple[_Layer, Path]:
@@ -213,7 +283,7 @@ def _writable(layers: tuple[_Layer, ...], section: str, key: str, order: tuple[s
         place = None if path is None else _in_layer(layer, path)
         if layer.sole and place is not None:
             return layer, place
-    raise ManifestError(f"{layers[start].site.file} also makes other objects, and no patch is this workload's alone")
+    raise _SharedError(f"{layers[start].site.file} also makes other objects, and no patch is this workload's alone")
 
 
 def _annotation(layers: tuple[_Layer, ...], key: str, value: str) -> tuple[Site, Assignment]:
@@ -225,7 +295,7 @@ def _annotation(layers: tuple[_Layer, ...], key: str, value: str) -> tuple[Site,
         if layer.sole and place is not None:
             within = place[:-1] if setters else (*layer.template, "metadata")
             return layer.site, Assignment(place, value, is_string=True, within=within)
-    raise ManifestError(f"{layers[-1].site.file} also makes other objects, and no patch is this workload's alone")
+    raise _SharedError(f"{layers[-1].site.file} also makes other objects, and no patch is this workload's alone")
 
 
 def _written(files: Mapping[str, str], pending: list[tuple[Site, Assignment]]) -> dict[str, str]:

@@ -19,7 +19,7 @@ MEMORY_MIB = (98304, 24576)
 CORE_PERCENT = (100, 35)
 KINDS = {"cron_job": "CronJob", "pod": "Pod"}
 DIALECTS = {"hami": "hami"}
-IN_A_GROUP = {"pod", "group_and_priority"}
+IN_A_GROUP = {"pod", "group_and_priority", "kustomize_shared_base"}
 
 
 def read_side(case: Path, side: str) -> dict[str, str]:
@@ -141,12 +141,18 @@ def test_an_anchor_that_holds_itself_is_no_manifest():
     check_refused(DEPLOYMENT + "x: &x [*x]\n", "no manifest defines it|an anchor holds itself")
 
 
-def test_a_base_of_two_overlays_is_not_changed_for_one():
-    files = read_side(CASES / "kustomize_patch", "before")
-    kustomization = "overlays/prod/kustomization.yaml"
-    files[kustomization] = files[kustomization].replace("patches:\n- path: gpu.yaml\n", "")
-    del files["overlays/prod/gpu.yaml"]
-    check_refused(files, "base/ocr.yaml also makes other objects")
+def test_a_base_of_two_overlays_is_not_changed_where_no_patch_can_be_added():
+    files = read_side(CASES / "kustomize_shared_base", "before")
+    files["prod/kustomization.yaml"] = files["prod/kustomization.yaml"].replace(
+        "commonLabels:", "patches: []\ncommonLabels:"
+    )
+    check_refused(files, "its patches are not a block list")
+
+
+def test_a_patch_that_overrides_the_overlay_is_noticed():
+    files = read_side(CASES / "kustomize_json6902", "before")
+    twice = files["prod/kustomization.yaml"] + "patchesStrategicMerge: [unreadable.yaml]\n"
+    check_refused({**files, "prod/kustomization.yaml": twice}, "a patch over it cannot be read")
 
 
 def test_two_manifests_that_match_are_told_apart_by_the_cluster_only():
