@@ -79,7 +79,7 @@ def core_value(dialect: Dialect, percent: int) -> int:
     return 0 if dialect.name == "hami" and percent >= CORE_PERCENT_ALL else percent
 
 
-def resource_changes(dialect: Dialect, before: Slice, after: Slice) -> tuple[ResourceChange, ...]:
+def resource_changes(dialect: Dialect, *, before: Slice, after: Slice) -> tuple[ResourceChange, ...]:
     """Resource keys that differ between two slices, memory first."""
     changes = []
     if after.memory_mib != before.memory_mib:
@@ -187,7 +187,7 @@ def _change(dialect: Dialect, workload: WorkloadKey, findings: Sequence[Advice])
             memory_mib=max(resize.after.memory_mib for resize in resizes),
             core_percent=max(resize.after.core_percent for resize in resizes),
         )
-        resources += resource_changes(dialect, resizes[0].before, after)
+        resources += resource_changes(dialect, before=resizes[0].before, after=after)
     if any(isinstance(finding, TrainWindow) for finding in findings):
         resources.append(ResourceChange(dialect.priority, before=None, after=PRIORITY_HIGH, absent=None))
     groups = [finding for finding in findings if isinstance(finding, Group) and finding.oversubscribed]

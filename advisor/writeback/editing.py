@@ -76,7 +76,7 @@ def open_site(text: str, site: Site) -> Document:
     return parse(block_view(text, block))[0]
 
 
-def assign(text: str, site: Site, assignments: Sequence[Assignment]) -> str:
+def assign(text: str, site: Site, *, assignments: Sequence[Assignment]) -> str:
     """The text with all values set; raises ManifestError rather than change anything else.
 
     Afterwards the whole text is parsed again and compared value by value with what it was.
@@ -341,10 +341,12 @@ def content_end(text: str, entry: tuple[Node, Node]) -> int:
 
 
 def end_of_line(text: str, position: int) -> int:
+    """Position of the line end that follows, before a carriage return that belongs to it."""
     end = text.find("\n", position)
     end = len(text) if end < 0 else end
     return end - 1 if end > position and text[end - 1] == "\r" else end
 
 
 def line_end(text: str) -> str:
+    """The line end that this text uses."""
     return "\r\n" if "\r\n" in text else "\n"

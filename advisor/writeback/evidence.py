@@ -73,12 +73,12 @@ def _facts(finding: Advice) -> list[str]:
             return [
                 f"group: {finding.name} on {finding.cards} cards ({finding.gpu_model}): {members}",
                 f"load: peak {max(finding.load_mib, default=0)} MiB of {finding.capacity_mib} MiB a card, "
-                f"margin {finding.margin:.0%}",
+                f"margin {finding.margin * 100:.0f} %",
             ]
         case TrainWindow():
             return [
                 f"harvest: {finding.gpu_hours_per_week:.1f} GPU-hours a week, {finding.replicas} replicas, "
                 f"{finding.free_memory_mib} MiB free for the training job",
-                f"false idle: {finding.false_idle_ratio:.1%} of the harvested time",
+                f"false idle: {finding.false_idle_ratio * 100:.1f} % of the harvested time",
                 f"rule: start after {finding.confirm_minutes} idle minutes, stop at the first busy one",
             ]

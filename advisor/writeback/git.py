@@ -34,6 +34,7 @@ FILE_BYTES_MAX: Final = 2 << 20
 
 _MANIFEST_ENDINGS: Final = (".yaml", ".yml", ".json")
 _ABSENT_REF: Final = "0" * 40
+_MISLEADING_VARIABLES: Final = frozenset({"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class Unapplied:
 
 @dataclass(frozen=True, slots=True)
 class ApplyResult:
-    """``text`` for stdout: the unified diff of a dry run, else one line a commit. The rest are the lists behind it."""
+    """What was done: ``text`` for stdout is the unified diff of a dry run, else the branch and one line a commit."""
 
     text: str
     branch: str
@@ -116,7 +117,7 @@ def apply_plan(plan: Plan, request: ApplyRequest) -> ApplyResult:
         text = "".join(_diff(files, after))
     else:
         commits = repository.commit(branch, source, [(step, message(step.change, plan)) for step in outcome.steps])
-        text = "".join(f"{commit.sha[:10]} {commit.subject}\n" for commit in commits)
+        text = "".join([f"branch {branch}\n", *(f"{commit.sha[:10]} {commit.subject}\n" for commit in commits)])
     return ApplyResult(
         text,
         branch,
@@ -143,11 +144,11 @@ class _Outcome:
         manifests = read_manifests(files)
         after = dict(files)
         for change in changes:
-            found = find(manifests, change.workload, folder)
+            found = find(manifests, change.workload, folder=folder)
             if isinstance(found, NotFound):
                 self.not_found.append(Unapplied(change.workload, found.reason))
                 continue
-            result = rewrite(manifests, found, change, files=after, change_ratio_min=change_ratio_min)
+            result = rewrite(manifests, found, change=change, files=after, change_ratio_min=change_ratio_min)
             if isinstance(result, Declined):
                 place = self.not_found if result.missing else self.refused
                 place.append(Unapplied(change.workload, result.reason))
@@ -192,7 +193,7 @@ class _Repository:
         probe = cls(manifests, "", manifests)
         asked = probe._run(["rev-parse", "--show-toplevel", "--show-prefix"], check=False)
         if asked.returncode != 0:
-            raise Failure(f"{manifests} is not in a git work tree")
+            raise Failure(f"{manifests} is not in a git work tree ({_first_line(asked.stderr)})")
         top, _, prefix = asked.stdout.decode().partition("\n")
         return cls(Path(top), prefix.strip("\n").rstrip("/"), manifests)
 
@@ -209,21 +210,21 @@ class _Repository:
             input=given,
             capture_output=True,
             check=False,
-            env={**os.environ, "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", **(environment or {})},
+            env={**_environment(), **(environment or {})},
         )
         if check and result.returncode != 0:
-            first_line = result.stderr.decode(errors="replace").strip().splitlines()[:1]
-            raise Failure(f"git {arguments[0]} failed: {' '.join(first_line)}")
+            raise Failure(f"git {arguments[0]} failed: {_first_line(result.stderr)}")
         return result
 
     def require_fit(self, branch: str) -> None:
         """Raise Failure for a bad branch name or for changes in the manifests that no commit holds."""
         if self._run(["check-ref-format", "--branch", branch], check=False).returncode != 0:
             raise Failure(f"{branch!r} is not a branch name")
-        status = self._run(["status", "--porcelain", "--", self.folder or "."]).stdout.decode(errors="replace")
-        if status:
-            first = status.splitlines()[0][3:]
-            raise Failure(f"{self._manifests} has changes that are not committed, {first} among them")
+        asked = self._run(["status", "--porcelain", "-z", "--no-renames", "-uall", "--", self.folder or "."])
+        for entry in filter(None, asked.stdout.decode(errors="replace").split("\0")):
+            state, path = entry[:2], entry[3:]
+            if state != "??" or _is_manifest(path):
+                raise Failure(f"{self._manifests} has changes that are not committed, {path} among them")
 
     def resolve(self, name: str) -> str:
         """The commit a name stands for, empty when there is none."""
@@ -237,9 +238,7 @@ class _Repository:
         for entry in filter(None, listed.split("\0")):
             head, _, path = entry.partition("\t")
             mode, form, blob, size = head.split()
-            name = path.rsplit("/", 1)[-1]
-            is_manifest = name.endswith(_MANIFEST_ENDINGS) or name in KUSTOMIZATION_NAMES
-            if form == "blob" and mode != "120000" and is_manifest and int(size) <= FILE_BYTES_MAX:
+            if form == "blob" and mode != "120000" and _is_manifest(path) and int(size) <= FILE_BYTES_MAX:
                 wanted.append((path, blob))
         batch = self._run(["cat-file", "--batch"], given="".join(f"{blob}\n" for _, blob in wanted).encode()).stdout
         files = {}
@@ -287,6 +286,21 @@ class _Repository:
                 if f"GIT_{role}_{part}" not in os.environ and not configured:
                     named[f"GIT_{role}_{part}"] = stand_in
         return named
+
+
+def _is_manifest(path: str) -> bool:
+    name = path.rsplit("/", 1)[-1]
+    return name.endswith(_MANIFEST_ENDINGS) or name in KUSTOMIZATION_NAMES
+
+
+def _first_line(output: bytes) -> str:
+    return " ".join(output.decode(errors="replace").strip().splitlines()[:1])
+
+
+def _environment() -> dict[str, str]:
+    """Ours without what would point git at another repository, in English, and without locks taken just to look."""
+    kept = {name: value for name, value in os.environ.items() if name not in _MISLEADING_VARIABLES}
+    return {**kept, "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"}
 
 
 def _decoded(content: bytes) -> str | None:

@@ -6,7 +6,7 @@ from typing import Final
 
 from advisor.contract import Resize
 from advisor.dialects import AnnotationChange, ResourceChange, WorkloadChange, core_value
-from egpu_runtime.contract.resources import DIALECTS
+from egpu_runtime.contract.resources import ADVICE_OFF, ANNOTATION_ADVICE, DIALECTS
 
 CHANGE_RATIO_MIN: Final = 0.2
 """Smallest relative change of memory or compute worth a restart of the pods, of the value before."""
@@ -47,10 +47,10 @@ class Verdict:
         return not self.refusal and not self.resources and not self.annotations
 
 
-def judge(change: WorkloadChange, current: CurrentValues, change_ratio_min: float = CHANGE_RATIO_MIN) -> Verdict:
+def judge(change: WorkloadChange, current: CurrentValues, *, change_ratio_min: float = CHANGE_RATIO_MIN) -> Verdict:
     """Compare a change with the manifest as it is."""
     if current.opted_out:
-        return Verdict(refusal="egpu.io/advice: off in the manifest")
+        return Verdict(refusal=f"{ANNOTATION_ADVICE}: {ADVICE_OFF} in the manifest")
     refusal = _other_system(change, current) or _percentage(change, current)
     if refusal:
         return Verdict(refusal=refusal)
@@ -64,7 +64,7 @@ def judge(change: WorkloadChange, current: CurrentValues, change_ratio_min: floa
             due.append(resource)
     annotations = tuple(item for item in change.annotations if current.annotations.get(item.key) != item.after)
     if due and _too_small(change, change_ratio_min):
-        return Verdict(refusal=f"changes less than {change_ratio_min:.0%}")
+        return Verdict(refusal=f"changes less than {change_ratio_min * 100:.0f} %")
     return Verdict(resources=tuple(due), annotations=annotations)
 
 

@@ -17,7 +17,7 @@ Tree = Mapping[str, "Tree | Sequence[Tree] | str"]
 """Nested keys with texts as they stand in YAML; a list holds mappings."""
 
 
-def add_patch(text: str, target: tuple[str, str], patch: Tree) -> tuple[str, Path]:
+def add_patch(text: str, *, target: tuple[str, str], patch: Tree) -> tuple[str, Path]:
     """The kustomization with one more patch for the object ``target`` = (kind, name), and the path of its text.
 
     Raises ManifestError where ``patches`` is not a block list, or when anything else would change.

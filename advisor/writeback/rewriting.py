@@ -51,8 +51,8 @@ class _Layer:
 def rewrite(
     manifests: Manifests,
     found: ManifestObject,
-    change: WorkloadChange,
     *,
+    change: WorkloadChange,
     files: Mapping[str, str],
     change_ratio_min: float = CHANGE_RATIO_MIN,
 ) -> Rewritten | Declined:
@@ -60,7 +60,7 @@ def rewrite(
     try:
         layers = _layers(manifests, found, change, files)
         current = _current(layers, change)
-        verdict = judge(change, current, change_ratio_min)
+        verdict = judge(change, current, change_ratio_min=change_ratio_min)
         if verdict.refusal:
             return Declined(verdict.refusal)
         if verdict.already_applied:
@@ -76,7 +76,7 @@ def rewrite(
         return Declined(str(error), missing=True)
     except ManifestError as error:
         return Declined(str(error))
-    if not judge(change, after, change_ratio_min).already_applied:
+    if not judge(change, after, change_ratio_min=change_ratio_min).already_applied:
         return Declined("another patch would have the last word")
     return Rewritten(written)
 
@@ -261,7 +261,7 @@ def _overlaid(
     head = {"apiVersion": plain_text(child(definition.node, "apiVersion")), "kind": found.kind}
     metadata: Tree = {"name": name, **_mapping(body.get("metadata"))}
     patch: Tree = {**head, "metadata": metadata, **{key: value for key, value in body.items() if key != "metadata"}}
-    text, inline = add_patch(due.files[found.entry], (found.kind, name), patch)
+    text, inline = add_patch(due.files[found.entry], target=(found.kind, name), patch=patch)
     added = Patch(Site(found.entry, 0, inline=inline), "merge")
     return {found.entry: text}, replace(found, patches=(*found.patches, added))
 
@@ -305,5 +305,5 @@ def _written(files: Mapping[str, str], pending: list[tuple[Site, Assignment]]) -
         by_site.setdefault(site, []).append(assignment)
     for site, assignments in by_site.items():
         text = changed.get(site.file, files[site.file])
-        changed[site.file] = assign(text, site, assignments)
+        changed[site.file] = assign(text, site, assignments=assignments)
     return {file: text for file, text in changed.items() if text != files[file]}

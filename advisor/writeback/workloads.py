@@ -77,7 +77,7 @@ def read_manifests(files: Mapping[str, str]) -> Manifests:
     return Manifests(files, objects, uses, reader.unreadable)
 
 
-def find(manifests: Manifests, workload: WorkloadKey, folder: str) -> ManifestObject | NotFound:
+def find(manifests: Manifests, workload: WorkloadKey, *, folder: str) -> ManifestObject | NotFound:
     """The one object that is this workload, among those deployed from inside ``folder`` ("" = everywhere).
 
     An object without a namespace stands for any, as long as it is the only one; several clusters in one tree are

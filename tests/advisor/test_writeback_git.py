@@ -175,7 +175,7 @@ def test_members_of_an_oversubscribed_group_get_its_name_and_a_train_window_give
         assert "      annotations:\n        egpu.io/oversubscription-group: north-h20-1\n" in text
     assert "egpu.io/priority: 0" in git(checkout, "show", f"{result.branch}:deploy/ocr.yaml")
     assert "join north-h20-1, high priority" in result.commits[0].subject
-    assert "false idle: 1.2%" in git(checkout, "log", "-1", "--format=%B", result.commits[0].sha)
+    assert "false idle: 1.2 %" in git(checkout, "log", "-1", "--format=%B", result.commits[0].sha)
 
 
 def test_a_workload_of_two_card_models_is_not_shrunk_for_one_of_them(checkout):
@@ -217,6 +217,14 @@ def test_an_unfit_checkout_is_refused_in_one_sentence(checkout, tmp_path, monkey
 def test_dirt_outside_the_manifests_does_not_matter(checkout):
     (checkout / "README.md").write_text("half a sentence\n")
     assert len(apply(two_resizes(), checkout).commits) == 2
+
+
+def test_a_manifest_that_no_commit_holds_is_dirt_and_a_note_is_not(checkout):
+    (checkout / "deploy" / "notes.txt").write_text("mine\n")
+    assert apply(two_resizes(), checkout, dry_run=True).text
+    (checkout / "deploy" / "new").mkdir()
+    (checkout / "deploy" / "new" / "lost.yaml").write_text("a: 1\n")
+    check_failure(two_resizes(), checkout, "not committed, deploy/new/lost.yaml among them")
 
 
 def test_an_empty_repository_is_refused(tmp_path):

@@ -49,10 +49,10 @@ def the_change(plan, dialect="egpu"):
 def outcome(files, plan, *, dialect="egpu"):
     change = the_change(plan, dialect)
     manifests = read_manifests(files)
-    found = find(manifests, change.workload, "")
+    found = find(manifests, change.workload, folder="")
     if isinstance(found, NotFound):
         return found
-    return rewrite(manifests, found, change, files=files)
+    return rewrite(manifests, found, change=change, files=files)
 
 
 def check(files, expected, *, plan, dialect="egpu"):
@@ -126,7 +126,7 @@ def test_no_is_an_answer_with_a_reason(old, new, reason):
 
 
 def test_a_small_change_is_not_worth_a_restart():
-    check_refused(DEPLOYMENT, "less than 20%", plan=plan_for(memory=(98304, 90112), cores=(100, 100)))
+    check_refused(DEPLOYMENT, "less than 20 %", plan=plan_for(memory=(98304, 90112), cores=(100, 100)))
 
 
 def test_an_anchor_that_others_share_is_refused():
