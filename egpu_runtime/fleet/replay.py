@@ -194,7 +194,10 @@ class Replay:
         complete = True
         try:
             with ThreadPoolExecutor(len(self._connections)) as pool:
-                complete = self._send_rounds(pool, pacer, progressed)
+                try:
+                    complete = self._send_rounds(pool, pacer, progressed)
+                finally:
+                    self._stop.set()  # whatever ended it, no connection goes on retrying
         finally:
             for connection in self._connections:
                 connection.close()

@@ -191,3 +191,14 @@ def test_sigterm_finishes_what_is_in_flight_and_exits_0(tmp_path, receiver, summ
     told = json.loads(summary.read_text())
     assert not told["complete"]
     assert told["samples_sent"] == sum(len(decode(post.body)) for post in receiver.taken())
+
+
+def test_interrupt_ends_a_replay_that_waits_for_its_receiver(tmp_path, receiver) -> None:
+    receiver.answers = [(503, {"Retry-After": "60"})] * 10
+    write_fleet(tmp_path / "f.csv", pods=1, times=1)
+    process = start("--trace", tmp_path / "f.csv", "--remote-write", receiver.url)
+    while not receiver.posts and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=5)  # and not after the 60 s the receiver asked for
+    assert process.returncode > 0
