@@ -64,16 +64,17 @@ class Chain:
         """A collector over the chain's log; yields its remote-write address; ends by SIGTERM with code 0."""
         port_file = self.folder / "collector.port"
         port_file.unlink(missing_ok=True)
-        process = subprocess.Popen(
-            command(
-                "egpu-collector",
-                "serve",
-                *("--log-directory", self.log, "--listen-port", 0, "--port-file", port_file),
-                *arguments,
-            ),
-            stderr=(self.folder / "collector.log").open("ab"),
-            stdout=subprocess.DEVNULL,
-        )
+        with (self.folder / "collector.log").open("ab") as errors:
+            process = subprocess.Popen(
+                command(
+                    "egpu-collector",
+                    "serve",
+                    *("--log-directory", self.log, "--listen-port", 0, "--port-file", port_file),
+                    *arguments,
+                ),
+                stderr=errors,
+                stdout=subprocess.DEVNULL,
+            )
         try:
             yield f"http://127.0.0.1:{wait_for_port(port_file, process)}/api/v1/write"
         finally:
