@@ -3,23 +3,31 @@
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Final, get_args
 
 import msgspec
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
 from egpu_runtime.contract.process import command_line, run, with_settings
+from pipeline.contract import ATTRIBUTED
+from pipeline.doctor import examine
 from pipeline.run import Order, Run, Summary, merge, run_pipeline
+from pipeline.screen import Form, as_csv, as_json, as_table, health_lines
 from pipeline.settings import PipelineSettings
 from pipeline.source_sqlite import SqliteLog
+from pipeline.warehouse import Answer, Subject, parse_time, report, report_sql
 
 app = command_line("Telemetry from the log to tables of quota against use, and reports from them.")
+
+_WIDTH_WITHOUT_TERMINAL: Final = 200
+"""Columns of a report that is piped: wide enough that no figure is folded."""
 
 LogFolder = Annotated[Path, typer.Option("--log", help="Folder of the log that egpu-collector writes.")]
 WarehouseFolder = Annotated[Path, typer.Option("--warehouse", help="Folder of the tables.")]
@@ -100,6 +108,58 @@ def finalise(
 ) -> None:
     """Merge samples that came late into the hours they belong to; reads no new records."""
     _report_done(merge(Order(log, warehouse), settings), summary_file)
+
+
+def _print_report(answer: Answer, form: Form, title: str) -> None:
+    if form == "table":
+        console = Console() if sys.stdout.isatty() else Console(width=_WIDTH_WITHOUT_TERMINAL)
+        console.print(as_table(answer.columns, answer.rows, title=title))
+    else:
+        write = as_json if form == "json" else as_csv
+        typer.echo(write(answer.columns, answer.rows), nl=form == "json")
+
+
+def _report_command(subject: Subject) -> Callable[..., None]:
+    def command(
+        *,
+        warehouse: WarehouseFolder,
+        since: Annotated[str | None, typer.Option(help="Windows from this date or time on, UTC.")] = None,
+        until: Annotated[str | None, typer.Option(help="Windows before this date or time, UTC.")] = None,
+        form: Annotated[Form, typer.Option("--format", help="table, json or csv.")] = "table",
+        show_sql: Annotated[bool, typer.Option("--show-sql", help="Print the SELECT instead of its rows.")] = False,
+    ) -> None:
+        sql = report_sql(
+            subject,
+            since=parse_time(since, "--since") if since else None,
+            until=parse_time(until, "--until") if until else None,
+        )
+        if show_sql:
+            typer.echo(sql)
+        else:
+            _print_report(report(warehouse, sql), form, f"{subject}: quota against use, the idle first")
+
+    command.__doc__ = f"Quota against use of {subject}, the idle first."
+    return command
+
+
+def _reports() -> typer.Typer:
+    reports = typer.Typer(help="Quota against use, the idle first; what was not observed last.", no_args_is_help=True)
+    for subject in get_args(Subject):
+        reports.command(subject)(_report_command(subject))
+    return reports
+
+
+app.add_typer(_reports(), name="report")
+
+
+@app.command("doctor")
+@with_settings(PipelineSettings)
+def doctor_command(*, log: LogFolder, warehouse: WarehouseFolder, settings: PipelineSettings) -> None:  # noqa: ARG001
+    """One screen: lag, corrupt and lost records, late samples, unattributed share, last closed hour, disk."""
+    grid = Table.grid(padding=(0, 2))
+    for what, finding in health_lines(examine(log, warehouse), attributed=ATTRIBUTED):
+        grid.add_row(what, finding)
+    Console().print(grid)
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """One day's rows of container_usage_5m to workload_profile_1d: all replicas of a workload pooled, hour by hour."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +12,9 @@ from egpu_runtime.contract.units import HOUR_MS
 from pipeline.columns import schema
 from pipeline.contract import ATTRIBUTED, HOURS_PER_DAY, WORKLOAD_PROFILE
 from pipeline.rollup import Flags, Floats, Ints
+
+Column: TypeAlias = "pa.Array[Any]"
+Columns: TypeAlias = dict[str, Column]
 
 _KEY: Final = ("cluster", "namespace", "workload_kind", "workload", "container", "gpu_model")
 _P95: Final = 95
@@ -26,9 +29,9 @@ class _Coded:
     texts: list[str]
 
 
-def _coded(column: pa.ChunkedArray) -> _Coded:
+def _coded(column: "pa.ChunkedArray[Any]") -> _Coded:
     encoded = column.combine_chunks().dictionary_encode()
-    texts = encoded.dictionary.to_pylist()
+    texts = [str(text) for text in encoded.dictionary.to_pylist()]
     rank = np.empty(len(texts), np.int64)
     rank[np.argsort(np.array(texts, dtype=object), kind="stable")] = np.arange(len(texts))
     return _Coded(rank[encoded.indices.to_numpy(zero_copy_only=False)], sorted(texts))
@@ -84,7 +87,7 @@ def _day(table: pa.Table, day_ms: int, window_ms: int) -> _Day:
     window = (table.column("window_start_ms").to_numpy() - day_ms) // window_ms
     order = np.lexsort((card, pod, window, group))
     return _Day(
-        table.take(pa.array(order)),
+        table.take(order),
         group[order],
         window[order],
         pod[order],
@@ -137,13 +140,14 @@ def _mean(values: Floats, day: _Day, starts: Ints) -> Floats:
     return mean
 
 
-def _lists(values: Floats) -> pa.Array:
+def _lists(values: Floats) -> Column:
     flat = pa.array(values.ravel(), pa.float64(), from_pandas=True)
-    offsets = np.arange(0, values.size + 1, HOURS_PER_DAY, dtype=np.int32)
-    return pa.ListArray.from_arrays(offsets, flat)
+    offsets = pa.array(range(0, values.size + 1, HOURS_PER_DAY), pa.int32())
+    lists: Column = pa.ListArray.from_arrays(offsets, flat)
+    return lists
 
 
-def _load(day: _Day) -> dict[str, pa.Array]:
+def _load(day: _Day) -> Columns:
     """Columns about use."""
     windows = day.starts(day.group, day.window)
     every = np.arange(len(day.group))
@@ -175,7 +179,7 @@ def _load(day: _Day) -> dict[str, pa.Array]:
     }
 
 
-def _replicas(day: _Day, last: Flags, live: Flags) -> dict[str, pa.Array]:
+def _replicas(day: _Day, last: Flags, live: Flags) -> Columns:
     """Columns about replicas; ``last`` = rows of each group's last window, ``live`` = groups alive at the end."""
     pods = day.starts(day.group, day.window, day.pod)
     windows = day.starts(day.group, day.window)
@@ -191,7 +195,7 @@ def _replicas(day: _Day, last: Flags, live: Flags) -> dict[str, pa.Array]:
     live_pods = np.bincount(day.group[pods][last[pods]], minlength=day.group_count)
     uuids: list[set[str]] = [set() for _ in range(day.group_count)]
     chosen = np.flatnonzero(last & live[day.group])
-    names = day.table.column("gpu_uuid").take(pa.array(chosen)).to_pylist()
+    names = day.table.column("gpu_uuid").take(chosen).to_pylist()
     for of_group, name in zip(day.group[chosen].tolist(), names, strict=True):
         uuids[of_group].add(name)
     return {
@@ -204,12 +208,10 @@ def _replicas(day: _Day, last: Flags, live: Flags) -> dict[str, pa.Array]:
     }
 
 
-def _facts(day: _Day, last: Flags) -> dict[str, pa.Array]:
+def _facts(day: _Day, last: Flags) -> Columns:
     """Key, facts and quota of each group; facts and quota are of its last window."""
     first = day.starts(day.group)
-    columns: dict[str, pa.Array] = {
-        name: day.table.column(name).take(pa.array(first)).combine_chunks() for name in _KEY
-    }
+    columns: Columns = {name: day.table.column(name).take(first).combine_chunks() for name in _KEY}
     for name in ("tenant", "priority"):
         coded = _coded(day.table.column(name))
         # The greatest text of the last window in which the workload has one.
@@ -220,7 +222,7 @@ def _facts(day: _Day, last: Flags) -> dict[str, pa.Array]:
         )
         best = np.maximum.reduceat(packed, first) % (len(coded.texts) + 1)
         columns[name] = pa.array([coded.texts[code - 1] if code else "" for code in best.tolist()])
-    off = np.array(pc.equal(day.table.column("advice"), ADVICE_OFF).to_pylist(), np.int64)
+    off = np.array([text == ADVICE_OFF for text in day.table.column("advice").to_pylist()], np.int64)
     columns["advice"] = pa.array([ADVICE_OFF if flag else "" for flag in np.maximum.reduceat(off, first).tolist()])
     for name in ("memory_quota_bytes", "core_quota_ratio"):
         quota = np.where(last, _floats(day.table, name), np.nan)
@@ -228,14 +230,14 @@ def _facts(day: _Day, last: Flags) -> dict[str, pa.Array]:
     return columns
 
 
-def _memory_totals(cards: pa.Table, columns: dict[str, pa.Array]) -> pa.Array:
+def _memory_totals(cards: pa.Table, columns: Columns) -> Column:
     """Greatest memory of a card of each row's model in its cluster."""
     totals: dict[tuple[str, str], float] = {}
     grouped = cards.group_by(["cluster", "gpu_model"]).aggregate([("memory_total_bytes", "max")]).to_pylist()
     for row in grouped:
         totals[(row["cluster"], row["gpu_model"])] = row["memory_total_bytes_max"]
     keys = zip(columns["cluster"].to_pylist(), columns["gpu_model"].to_pylist(), strict=True)
-    return pa.array([totals.get(key) for key in keys], pa.float64())
+    return pa.array([totals.get((str(cluster), str(model))) for cluster, model in keys], pa.float64())
 
 
 def _last_windows(table: pa.Table, day_ms: int, window_ms: int) -> dict[str, int]:
@@ -249,8 +251,7 @@ def day_profile(containers: pa.Table, cards: pa.Table, *, day_ms: int, window_ms
 
     Only attributed rows of a known workload count.
     """
-    chosen = pc.and_(pc.equal(containers.column("attribution"), ATTRIBUTED), pc.not_equal(containers["workload"], ""))
-    attributed = containers.filter(chosen)
+    attributed = containers.filter((pc.field("attribution") == ATTRIBUTED) & (pc.field("workload") != ""))
     if attributed.num_rows == 0:
         return schema(WORKLOAD_PROFILE).empty_table()
     day = _day(attributed, day_ms, window_ms)
@@ -259,7 +260,7 @@ def day_profile(containers: pa.Table, cards: pa.Table, *, day_ms: int, window_ms
     last = day.window == last_window[day.group]
     columns = _facts(day, last)
     end_of_cluster = _last_windows(containers, day_ms, window_ms)
-    live = last_window == np.array([end_of_cluster[cluster] for cluster in columns["cluster"].to_pylist()])
+    live = last_window == np.array([end_of_cluster[str(cluster)] for cluster in columns["cluster"].to_pylist()])
     columns["day_start_ms"] = pa.array(np.full(day.group_count, day_ms, np.int64))
     columns["memory_total_bytes"] = _memory_totals(cards, columns)
     columns.update(_load(day))

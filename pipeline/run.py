@@ -270,8 +270,11 @@ class Run:
                 passing.buckets.pop(wanted[-1], None)
                 wanted = wanted[:-1]
                 passing.restrict(frozenset(wanted))
+        oldest = min(self._log.segments(), default=0)
         for hour_ms in wanted:
-            self._finish_again(hour_ms, passing.buckets.get(hour_ms), reader.table, upto=upto)
+            # Retention may have taken a segment away during the pass; then the hour stays as it was.
+            if hour_ms not in self._hours or self._hours[hour_ms].first.segment >= oldest:
+                self._finish_again(hour_ms, passing.buckets.get(hour_ms), reader.table, upto=upto)
         return hours[len(wanted) :]
 
     def _finish_again(self, hour_ms: int, bucket: Bucket | None, table: SeriesTable, *, upto: Position) -> None:
@@ -379,6 +382,7 @@ def _working(order: Order, settings: PipelineSettings) -> Iterator[tuple[Run, Sq
     started = time.monotonic()
     log = SqliteLog(order.log)
     warehouse = Warehouse(order.warehouse)
+    warehouse.hold()
     try:
         work = Run(log, warehouse, settings=settings, clock=time.monotonic)
         yield work, log

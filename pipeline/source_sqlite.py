@@ -111,6 +111,9 @@ class SqliteLog:
             if records:
                 return records, records[-1].position
             later = [segment for segment in segments if segment > position.segment]
+            if position.segment not in self.segments():
+                # Retention took it away between the listing and the reading; raises LogGap if more follows.
+                return [], _place(later, position)
             if not later:
                 break
             position = _place(segments, Position(position.segment + 1, 0))
@@ -148,6 +151,16 @@ class SqliteLog:
             with closing(self._connect(segment)) as connection:
                 count += max(connection.execute("SELECT coalesce(max(row), 0) FROM record").fetchone()[0] - row, 0)
         return count
+
+    def received_ms(self, position: Position) -> int:
+        """Receive time of a record or the first one after it in its segment, ms; 0 when there is none."""
+        if position.segment not in self.segments():
+            return 0
+        with closing(self._connect(position.segment)) as connection:
+            found = connection.execute(
+                "SELECT received_ms FROM record WHERE row >= ? ORDER BY row LIMIT 1", (position.row,)
+            ).fetchone()
+        return int(found[0]) if found else 0
 
     def note_position(self, position: Position) -> None:
         """Leave an informative copy of our position for the log's own lag; a read-only log folder goes without."""

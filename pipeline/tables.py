@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, TextIO, TypeVar
 
 import msgspec
 import pyarrow as pa
@@ -84,6 +84,10 @@ def _decode(text: bytes, kind: type[F], path: Path) -> F:
         raise Failure(f"{path} does not hold the facts of a warehouse file: {error}") from error
 
 
+def _pretty(encoded: bytes) -> bytes:
+    return msgspec.json.format(encoded, indent=2) + b"\n"
+
+
 @dataclass(frozen=True, slots=True)
 class HoursFound:
     """``finalised`` = hours (start, ms) that both tables have; ``torn`` = hours of which the two files differ in
@@ -94,24 +98,31 @@ class HoursFound:
 
 
 class Warehouse:
-    """One warehouse folder, held by one writer. Raises Failure where a person can act."""
+    """One warehouse folder. Raises Failure where a person can act."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._lock: TextIO | None = None
+
+    def hold(self) -> None:
+        """Become the one writer of the folder, which is made if need be."""
+        folder = self._folder
         try:
             (folder / _STATE_FOLDER).mkdir(parents=True, exist_ok=True)
-            self._lock = (folder / _STATE_FOLDER / _LOCK_FILE).open("a+")
+            lock = (folder / _STATE_FOLDER / _LOCK_FILE).open("a+")
         except OSError as error:
             raise Failure(f"cannot write the warehouse {folder}: {error.strerror or error}") from error
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            self._lock.close()
+            lock.close()
             raise Failure(f"another egpu-pipeline is writing the warehouse {folder}") from error
+        self._lock = lock
 
     def close(self) -> None:
         """Let another writer in."""
-        self._lock.close()
+        if self._lock is not None:
+            self._lock.close()
 
     def _hour_folder(self, table: Table, hour_ms: int) -> Path:
         return self._folder / table.name / _partition(hour_ms, by_hour=True)
@@ -136,7 +147,7 @@ class Warehouse:
 
     def _write_manifest(self, folder: Path, encoded: bytes) -> None:
         writing = folder / _TEMPORARY_FILE
-        writing.write_bytes(msgspec.json.format(encoded, indent=2) + b"\n")
+        writing.write_bytes(_pretty(encoded))
         writing.rename(folder / MANIFEST_FILE)
 
     def write_hour(self, facts: HourFacts, tables: Mapping[str, pa.Table]) -> None:
@@ -174,9 +185,7 @@ class Warehouse:
             raise Failure(f"{path} was not written by egpu-pipeline")
         facts = _decode(encoded, kind, path)
         manifest = folder / MANIFEST_FILE
-        if not manifest.exists() or msgspec.json.format(manifest.read_bytes(), indent=0) != msgspec.json.format(
-            encoded, indent=0
-        ):
+        if self._lock is not None and not (manifest.exists() and manifest.read_bytes() == _pretty(encoded)):
             self._write_manifest(folder, encoded)
         return facts
 
@@ -268,6 +277,13 @@ class Warehouse:
     def disk_free_bytes(self) -> int:
         """Bytes left on the warehouse's disk."""
         return shutil.disk_usage(self._folder).free
+
+    def day_bytes(self, day_ms: int) -> int:
+        """Bytes that one day (start, ms) takes in all tables."""
+        day = _partition(day_ms, by_hour=False)
+        tables = (*HOUR_TABLES, WORKLOAD_PROFILE)
+        files = (path for table in tables for path in (self._folder / table.name / day).rglob("*") if path.is_file())
+        return sum(path.stat().st_size for path in files)
 
 
 def _version(facts: HourFacts) -> int:

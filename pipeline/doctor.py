@@ -1,0 +1,48 @@
+"""What ``egpu-pipeline doctor`` looks at: the log's end, our place in it, the state folder, the tables, the disk."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from egpu_runtime.contract.process import Failure
+from egpu_runtime.contract.units import SECOND_MS
+from pipeline.finalise import HourFacts, day_of
+from pipeline.screen import Health
+from pipeline.source_sqlite import SqliteLog
+from pipeline.tables import Warehouse
+from pipeline.warehouse import attribution_of_last_day
+
+
+def _last_full_day(hours: dict[int, HourFacts]) -> int | None:
+    """Start of the day before the last one (ms), the last one when there is no other."""
+    days = sorted({day_of(hour_ms) for hour_ms in hours})
+    return days[-2] if len(days) > 1 else days[-1] if days else None
+
+
+def examine(log_folder: Path, warehouse_folder: Path) -> Health:
+    """Look, change nothing; works beside a running pipeline. Raises Failure where a folder is missing."""
+    if not warehouse_folder.is_dir():
+        raise Failure(f"no warehouse folder {warehouse_folder}")
+    log = SqliteLog(log_folder)
+    warehouse = Warehouse(warehouse_folder)
+    checkpoint = warehouse.read_checkpoint()
+    hours = warehouse.hours().finalised
+    late = warehouse.read_late()
+    read = max([checkpoint.position, *(facts.included for facts in hours.values())])
+    end = log.end()
+    last = max(hours, default=None)
+    day = _last_full_day(hours)
+    attribution = attribution_of_last_day(warehouse_folder).rows if hours else ()
+    return Health(
+        lag_records=log.records_after(read),
+        lag_received_ms=max(end.received_ms - log.received_ms(read), 0),
+        last_hour=f"{datetime.fromtimestamp(last / SECOND_MS, UTC):%Y-%m-%d %H:00} UTC" if last is not None else "none",
+        hour_count=len(hours),
+        corrupt_count=checkpoint.corrupt_count,
+        corrupt_named=checkpoint.corrupt_named,
+        gaps=checkpoint.gaps,
+        late_pending=late.count("pending"),
+        too_late=late.count("too_late") + sum(facts.too_late_count for facts in hours.values()),
+        attribution=[(str(reason), int(str(count))) for reason, count in attribution],
+        disk_free_bytes=warehouse.disk_free_bytes(),
+        day_bytes=warehouse.day_bytes(day) if day is not None else 0,
+    )
