@@ -6,7 +6,6 @@ of its own, and has the last word among the overlay's patches.
 
 from collections.abc import Mapping, Sequence
 
-from advisor.dialects import Path
 from advisor.writeback.editing import content_end, end_of_line, line_end
 from advisor.writeback.manifests import ManifestError, Node, leaves, parse
 
@@ -17,8 +16,8 @@ Tree = Mapping[str, "Tree | Sequence[Tree] | str"]
 """Nested keys with texts as they stand in YAML; a list holds mappings."""
 
 
-def add_patch(text: str, *, target: tuple[str, str], patch: Tree) -> tuple[str, Path]:
-    """The kustomization with one more patch for the object ``target`` = (kind, name), and the path of its text.
+def add_patch(text: str, *, target: tuple[str, str], patch: Tree) -> str:
+    """The kustomization with one more patch for the object ``target`` = (kind, name).
 
     Raises ManifestError where ``patches`` is not a block list, or when anything else would change.
     """
@@ -42,7 +41,7 @@ def add_patch(text: str, *, target: tuple[str, str], patch: Tree) -> tuple[str, 
         raise ManifestError("its patches are not a block list")
     changed = text[:at] + "".join(f"{eol}{line}" for line in lines) + text[at:]
     _verify(text, changed, number)
-    return changed, (PATCHES, number, "patch")
+    return changed
 
 
 def _verify(before: str, after: str, number: int) -> None:

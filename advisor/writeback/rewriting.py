@@ -6,7 +6,7 @@ field has the last word and is the one changed, unless other objects are built f
 
 import posixpath
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from advisor.dialects import Path, WorkloadChange, pod_template_path
@@ -14,7 +14,7 @@ from advisor.writeback.editing import Assignment, Site, assign, open_site, strin
 from advisor.writeback.guard import CHANGE_RATIO_MIN, CurrentValues, Verdict, judge, missing_count
 from advisor.writeback.manifests import ManifestError, Node, child, descend, merged_child, plain_text
 from advisor.writeback.overlay import Tree, add_patch
-from advisor.writeback.workloads import KUSTOMIZATION_NAMES, ManifestObject, Manifests, Patch
+from advisor.writeback.workloads import KUSTOMIZATION_NAMES, ManifestObject, Manifests, read_manifests
 from egpu_runtime.contract.resources import ADVICE_OFF, ANNOTATION_ADVICE, DIALECTS
 
 SECTIONS: Final = ("limits", "requests")
@@ -70,7 +70,8 @@ def rewrite(
         except _SharedError:
             if posixpath.basename(found.entry) not in KUSTOMIZATION_NAMES:
                 raise
-            written, found = _overlaid(found, layers, change, _Due(current, verdict, files))
+            written = _overlaid(found, layers, change, _Due(current, verdict, files))
+            manifests, found = _read_again({**files, **written}, found)
         after = _current(_layers(manifests, found, change, {**files, **written}), change)
     except _ContainerMissingError as error:
         return Declined(str(error), missing=True)
@@ -238,10 +239,8 @@ class _Due:
     files: Mapping[str, str]
 
 
-def _overlaid(
-    found: ManifestObject, layers: tuple[_Layer, ...], change: WorkloadChange, due: _Due
-) -> tuple[dict[str, str], ManifestObject]:
-    """The change as a new patch of the kustomization that the object is deployed from, and the object with it."""
+def _overlaid(found: ManifestObject, layers: tuple[_Layer, ...], change: WorkloadChange, due: _Due) -> dict[str, str]:
+    """The change as a new patch of the kustomization that the object is deployed from."""
     definition = layers[-1]
     template: dict[str, Tree] = {}
     if due.verdict.annotations:
@@ -261,9 +260,17 @@ def _overlaid(
     head = {"apiVersion": plain_text(child(definition.node, "apiVersion")), "kind": found.kind}
     metadata: Tree = {"name": name, **_mapping(body.get("metadata"))}
     patch: Tree = {**head, "metadata": metadata, **{key: value for key, value in body.items() if key != "metadata"}}
-    text, inline = add_patch(due.files[found.entry], target=(found.kind, name), patch=patch)
-    added = Patch(Site(found.entry, 0, inline=inline), "merge")
-    return {found.entry: text}, replace(found, patches=(*found.patches, added))
+    text = add_patch(due.files[found.entry], target=(found.kind, name), patch=patch)
+    return {found.entry: text}
+
+
+def _read_again(files: Mapping[str, str], found: ManifestObject) -> tuple[Manifests, ManifestObject]:
+    """The tree with a patch more, and the same object in it: other patches may still come after the new one."""
+    manifests = read_manifests(files)
+    for each in manifests.objects:
+        if (each.definition, each.entry, each.names) == (found.definition, found.entry, found.names):
+            return manifests, each
+    raise ManifestError("it is gone with the new patch")
 
 
 def _mapping(value: object) -> Mapping[str, Tree]:

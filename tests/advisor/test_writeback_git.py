@@ -119,6 +119,18 @@ def test_the_author_is_git_s_or_the_stated_stand_in(checkout):
     assert git(checkout, "log", "-1", "--format=%an <%ae>", second.branch) == "Ada <ada@example.org>\n"
 
 
+def test_the_environment_names_the_author_but_not_another_repository(checkout, tmp_path, monkeypatch):
+    git(tmp_path, "init", "-q", "other")
+    monkeypatch.setenv("GIT_AUTHOR_NAME", "Grace")
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "other" / ".git"))
+    monkeypatch.setenv("GIT_INDEX_FILE", str(tmp_path / "index"))
+    result = apply(two_resizes(), checkout)
+    for name in ("GIT_DIR", "GIT_INDEX_FILE"):
+        monkeypatch.delenv(name)
+    assert git(checkout, "log", "-1", "--format=%an %cn", result.branch) == "Grace egpu-advisor\n"
+    assert git(tmp_path / "other", "for-each-ref") == ""
+
+
 def test_the_second_time_is_a_no_op(checkout):
     first = apply(two_resizes(), checkout)
     after_first = fingerprint(checkout)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from sample_plan import daily_load, empty_plan, group, key, resize, train_window
 
 from advisor.dialects import changes_of
-from advisor.writeback.manifests import leaves, parse
+from advisor.writeback.editing import Assignment, Site, assign
+from advisor.writeback.manifests import ManifestError, leaves, parse
 from advisor.writeback.rewriting import Declined, Rewritten, rewrite
 from advisor.writeback.workloads import NotFound, find, read_manifests
 
@@ -149,10 +150,34 @@ def test_a_base_of_two_overlays_is_not_changed_where_no_patch_can_be_added():
     check_refused(files, "its patches are not a block list")
 
 
-def test_a_patch_that_overrides_the_overlay_is_noticed():
+def test_a_patch_that_cannot_be_read_stops_the_change():
     files = read_side(CASES / "kustomize_json6902", "before")
     twice = files["prod/kustomization.yaml"] + "patchesStrategicMerge: [unreadable.yaml]\n"
     check_refused({**files, "prod/kustomization.yaml": twice}, "a patch over it cannot be read")
+
+
+def test_a_shared_patch_that_would_override_a_new_one_is_noticed():
+    files = read_side(CASES / "kustomize_shared_base", "before")
+    files["base/other.yaml"] = files["base/ocr.yaml"].replace("name: ocr", "name: asr")
+    files["base/kustomization.yaml"] += "- other.yaml\n"
+    files["prod/kustomization.yaml"] += (
+        "patchesJson6902:\n- target: {kind: Deployment}\n  patch: |\n    - op: replace\n"
+        "      path: /spec/template/spec/containers/0/resources/limits/egpu.io~1gpu-memory\n      value: 98304\n"
+    )
+    check_refused(files, "another patch would have the last word")
+
+
+def test_a_value_that_would_be_more_than_one_value_is_refused():
+    text = DEPLOYMENT.replace(
+        "limits:\n            egpu.io/gpu: 1\n            egpu.io/gpu-memory: 98304", "limits: {a: 1}"
+    )
+    path = ("spec", "template", "spec", "containers", 0, "resources", "limits", "a")
+    site = Site("ocr.yaml", 0)
+    for smuggled in ("1, b: 2", "1}, requests: {a: 1", "1 # ", "2\n---\na: 1"):
+        with pytest.raises(ManifestError):
+            assign(text, site, assignments=[Assignment(path, smuggled, is_string=False, within=path[:-1])])
+    changed = assign(text, site, assignments=[Assignment(path, "2", is_string=False, within=path[:-1])])
+    assert changed == text.replace("{a: 1}", "{a: 2}")
 
 
 def test_two_manifests_that_match_are_told_apart_by_the_cluster_only():
