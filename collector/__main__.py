@@ -11,7 +11,8 @@ from typing import Annotated
 import typer
 import uvicorn
 
-from collector.log_sqlite import SqliteLog, describe_log
+from collector.doctor import describe
+from collector.log_sqlite import SqliteLog
 from collector.remote_write import Receiver
 from collector.settings import CollectorSettings
 from egpu_runtime.contract.process import Failure, command_line, run, with_settings
@@ -37,8 +38,11 @@ class _Server(uvicorn.Server):
         if self._port_file is not None:
             # Renamed into place: who waits for the file never reads half a number.
             fresh = self._port_file.with_name(f"{self._port_file.name}.{os.getpid()}")
-            fresh.write_text(f"{port}\n")
-            fresh.replace(self._port_file)
+            try:
+                fresh.write_text(f"{port}\n")
+                fresh.replace(self._port_file)
+            except OSError as error:
+                raise Failure(f"port file {self._port_file}: {error.strerror}") from error
         typer.echo(f"egpu-collector listens on http://{f'[{host}]' if ':' in host else host}:{port}")
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -91,8 +95,8 @@ def serve(
 @app.command()
 @with_settings(CollectorSettings)
 def doctor(*, settings: CollectorSettings) -> None:
-    """Show the log in one screen: its segments, its readers' lag, the disk left and for how long."""
-    for line in describe_log(settings):
+    """Show the log in one screen: its segments, its readers' lag, the disk left and for how long, what was refused."""
+    for line in describe(settings):
         typer.echo(line)
 
 

@@ -6,7 +6,6 @@ the waiting records fail (their senders repeat them) and the log is opened again
 
 import contextlib
 import fcntl
-import json
 import logging
 import os
 import sqlite3
@@ -18,12 +17,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
-from collector.contract.record import READER_SUFFIX, Position, segment_file_name, segment_number
 from collector.intake import LogStatus, LogUnavailable, NewRecord
-from collector.segment import Segment, bytes_of, create, files_of, sync_folder
+from collector.segment import Segment, bytes_of, create, files_of, segment_numbers, sync_folder
 from collector.settings import CollectorSettings
 from egpu_runtime.contract.process import Failure
-from egpu_runtime.contract.units import MIB, SECOND_MS
 
 LOCK_FILE = "writer.lock"
 
@@ -47,11 +44,6 @@ class _Sealed:
 def now_ms() -> int:
     """The receiver's clock, ms UTC."""
     return time.time_ns() // 1_000_000
-
-
-def segment_numbers(folder: Path) -> list[int]:
-    """Numbers of the segments in a log folder, ascending."""
-    return sorted(number for file in folder.iterdir() if (number := segment_number(file.name)) is not None)
 
 
 class SqliteLog:
@@ -312,62 +304,3 @@ def _lock_folder(folder: Path) -> int:
         os.close(descriptor)
         raise Failure(f"log {folder}: another collector writes to it") from error
     return descriptor
-
-
-@dataclass(frozen=True, slots=True)
-class _Extent:
-    """What one segment holds, for a person to read."""
-
-    number: int
-    record_count: int
-    first_received_ms: int
-    last_received_ms: int
-
-
-def _extents(folder: Path) -> Iterator[_Extent]:
-    for number in segment_numbers(folder):
-        connection = sqlite3.connect(f"{(folder / segment_file_name(number)).resolve().as_uri()}?mode=ro", uri=True)
-        with contextlib.closing(connection):
-            row = connection.execute(
-                "SELECT count(*), coalesce(min(received_ms), 0), coalesce(max(received_ms), 0) FROM record"
-            ).fetchone()
-        yield _Extent(number, *row)
-
-
-def _reader_line(file: Path, extents: list[_Extent]) -> str:
-    name = file.name.removesuffix(READER_SUFFIX)
-    try:
-        read = json.loads(file.read_text())
-        position = Position(int(read["segment"]), int(read["row"]))
-    except (ValueError, KeyError, TypeError) as error:
-        return f"reader {name}: its position cannot be read: {error}"
-    behind = sum(
-        extent.record_count - (position.row if extent.number == position.segment else 0)
-        for extent in extents
-        if extent.number >= position.segment
-    )
-    return f"reader {name}: at segment {position.segment} row {position.row}, {behind} records behind"
-
-
-def describe_log(settings: CollectorSettings) -> Iterator[str]:
-    """Lines about a log folder, also while a collector writes to it. Raises Failure when it cannot be read."""
-    folder = Path(settings.log_directory)
-    try:
-        extents = list(_extents(folder))
-        log_bytes = sum(bytes_of(folder / segment_file_name(extent.number)) for extent in extents)
-        file_system = os.statvfs(folder)
-    except (sqlite3.Error, OSError) as error:
-        raise Failure(f"log {folder}: {error}") from error
-    filled = [extent for extent in extents if extent.record_count]
-    yield f"log: {len(extents)} segments, {sum(e.record_count for e in extents)} records, {log_bytes / MIB:.1f} MiB"
-    spare_bytes = file_system.f_bavail * file_system.f_frsize - settings.reserve_bytes
-    lasts = ""
-    if filled:
-        age_seconds = (now_ms() - filled[-1].last_received_ms) / SECOND_MS
-        yield f"last record: {age_seconds:.0f} s ago"
-        span_seconds = (filled[-1].last_received_ms - filled[0].first_received_ms) / SECOND_MS
-        if span_seconds > 0 and spare_bytes > 0:
-            lasts = f", enough for {spare_bytes / log_bytes * span_seconds / 3600:.1f} hours at this rate"
-    yield f"disk: {max(0, spare_bytes) / MIB:.0f} MiB left above the reserve{lasts}"
-    for file in sorted(folder.glob(f"*{READER_SUFFIX}")):
-        yield _reader_line(file, extents)

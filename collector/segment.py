@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from collector.contract.record import LOG_SCHEMA_VERSION, SEGMENT_SCHEMA, segment_file_name
+from collector.contract.record import LOG_SCHEMA_VERSION, SEGMENT_SCHEMA, segment_file_name, segment_number
 from collector.intake import NewRecord
 
 PAGE_BYTES = 16384
@@ -25,6 +25,11 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def segment_numbers(folder: Path) -> list[int]:
+    """Numbers of the segments in a log folder, ascending."""
+    return sorted(number for file in folder.iterdir() if (number := segment_number(file.name)) is not None)
 
 
 def files_of(path: Path) -> tuple[Path, Path, Path]:

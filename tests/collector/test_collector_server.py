@@ -295,17 +295,34 @@ def test_usage_errors_are_one_line(flags: tuple[object, ...]) -> None:
     assert (code, line.startswith("error: "), line.count("\n")) == (1, True, 1)
 
 
-def test_doctor_shows_the_log(tmp_path: Path) -> None:
+def test_files_that_cannot_be_written_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    code, line = end_of("serve", "--log-directory", tmp_path / "file" / "log", "--listen-port", 0)
+    assert (code, line) == (1, f"error: log {tmp_path}/file/log: cannot be written: Not a directory\n")
+    port_file = tmp_path / "nowhere" / "port"
+    code, line = end_of("serve", "--log-directory", tmp_path / "log", "--listen-port", 0, "--port-file", port_file)
+    assert (code, line) == (1, f"error: port file {port_file}: No such file or directory\n")
+
+
+def doctor(collector: Collector) -> list[str]:
+    flags = ("--log-directory", str(collector.log), "--listen-port", str(collector.port))
+    done = subprocess.run(
+        [sys.executable, "-m", "collector", "doctor", *flags], capture_output=True, text=True, check=True
+    )
+    return done.stdout.splitlines()
+
+
+def test_doctor_shows_lag_disk_and_refusals(tmp_path: Path) -> None:
     with running(tmp_path) as collector:
         for number in range(3):
             collector.post(fresh(number))
+        collector.post(snappy(series({"no": "name"}, (NOW_MS, 3.0))))
         (collector.log / "pipeline.reader.json").write_text('{"segment": 1, "row": 2}')
-        done = subprocess.run(
-            [sys.executable, "-m", "collector", "doctor", "--log-directory", str(collector.log)],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    lines = done.stdout.splitlines()
+        lines = doctor(collector)
     assert lines[0].startswith("log: 1 segments, 3 records, ")
-    assert lines[-1] == "reader pipeline: at segment 1 row 2, 1 records behind"
+    assert lines[2].startswith("disk: ")
+    assert lines[3] == "reader pipeline: at segment 1 row 2, 1 records behind"
+    assert lines[4] == f"collector: on 127.0.0.1:{collector.port}, since its start"
+    assert '  samples refused {reason="metric_name_missing"}: 1' in lines
+    assert "  samples stored: 3" in lines
+    assert doctor(collector)[-1].startswith("collector: none answers on ")

@@ -1,0 +1,106 @@
+"""What a person wants to know about a collector in one screen, from its log folder and its own /metrics."""
+
+import contextlib
+import http.client
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from collector.contract.record import READER_SUFFIX, Position, segment_file_name
+from collector.segment import bytes_of, segment_numbers
+from collector.settings import CollectorSettings
+from egpu_runtime.contract.process import Failure
+from egpu_runtime.contract.units import MIB, SECOND_MS
+
+ANSWER_SECONDS_MAX = 2.0
+"""Seconds a running collector has for its figures."""
+
+_FIGURES = {
+    "egpu_collector_samples_stored_total": "samples stored",
+    "egpu_collector_samples_duplicate_total": "samples of repeated bodies",
+    "egpu_collector_samples_refused_total": "samples refused",
+    "egpu_collector_requests_total": "requests answered",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Extent:
+    """What one segment holds, for a person to read."""
+
+    number: int
+    record_count: int
+    first_received_ms: int
+    last_received_ms: int
+
+
+def _extents(folder: Path) -> Iterator[_Extent]:
+    for number in segment_numbers(folder):
+        connection = sqlite3.connect(f"{(folder / segment_file_name(number)).resolve().as_uri()}?mode=ro", uri=True)
+        with contextlib.closing(connection):
+            row = connection.execute(
+                "SELECT count(*), coalesce(min(received_ms), 0), coalesce(max(received_ms), 0) FROM record"
+            ).fetchone()
+        yield _Extent(number, *row)
+
+
+def _reader_line(file: Path, extents: list[_Extent]) -> str:
+    name = file.name.removesuffix(READER_SUFFIX)
+    try:
+        read = json.loads(file.read_text())
+        position = Position(int(read["segment"]), int(read["row"]))
+    except (ValueError, KeyError, TypeError) as error:
+        return f"reader {name}: its position cannot be read: {error}"
+    behind = sum(
+        extent.record_count - (position.row if extent.number == position.segment else 0)
+        for extent in extents
+        if extent.number >= position.segment
+    )
+    return f"reader {name}: at segment {position.segment} row {position.row}, {behind} records behind"
+
+
+def describe(settings: CollectorSettings) -> Iterator[str]:
+    """Lines about a log and its collector, which may be running. Raises Failure when the log cannot be read."""
+    folder = Path(settings.log_directory)
+    try:
+        extents = list(_extents(folder))
+        log_bytes = sum(bytes_of(folder / segment_file_name(extent.number)) for extent in extents)
+        file_system = os.statvfs(folder)
+    except (sqlite3.Error, OSError) as error:
+        raise Failure(f"log {folder}: {error}") from error
+    filled = [extent for extent in extents if extent.record_count]
+    yield f"log: {len(extents)} segments, {sum(e.record_count for e in extents)} records, {log_bytes / MIB:.1f} MiB"
+    spare_bytes = file_system.f_bavail * file_system.f_frsize - settings.reserve_bytes
+    lasts = ""
+    if filled:
+        age_seconds = time.time() - filled[-1].last_received_ms / SECOND_MS
+        yield f"last record: {age_seconds:.0f} s ago"
+        span_seconds = (filled[-1].last_received_ms - filled[0].first_received_ms) / SECOND_MS
+        if span_seconds > 0 and spare_bytes > 0:
+            lasts = f", enough for {spare_bytes / log_bytes * span_seconds / 3600:.1f} hours at this rate"
+    yield f"disk: {max(0, spare_bytes) / MIB:.0f} MiB left above the reserve{lasts}"
+    for file in sorted(folder.glob(f"*{READER_SUFFIX}")):
+        yield _reader_line(file, extents)
+    yield from _running_lines(settings)
+
+
+def _running_lines(settings: CollectorSettings) -> Iterator[str]:
+    """Counters of the collector that listens where the settings say, since it started."""
+    where = f"{settings.listen_address}:{settings.listen_port}"
+    connection = http.client.HTTPConnection(settings.listen_address, settings.listen_port, timeout=ANSWER_SECONDS_MAX)
+    try:
+        with contextlib.closing(connection):
+            connection.request("GET", "/metrics")
+            page = connection.getresponse().read().decode()
+    except (OSError, http.client.HTTPException) as error:
+        yield f"collector: none answers on {where}: {error}"
+        return
+    yield f"collector: on {where}, since its start"
+    for line in page.splitlines():
+        name, _, value = line.rpartition(" ")
+        metric, _, label = name.partition("{")
+        if metric in _FIGURES:
+            yield f"  {_FIGURES[metric]}{' {' * bool(label)}{label}: {float(value):.0f}"
