@@ -78,6 +78,7 @@ def running_prometheus(folder: Path, configuration: str, port: int) -> Iterator[
                 f"--config.file={folder / 'prometheus.yml'}",
                 f"--storage.tsdb.path={folder / 'data'}",
                 f"--web.listen-address=127.0.0.1:{port}",
+                "--storage.remote.flush-deadline=1s",  # at its end the receiver may be gone already
             ],
             stdout=log,
             stderr=log,

@@ -278,9 +278,13 @@ def test_the_same_with_ten_kills_of_collector_and_pipeline(chain: Chain) -> None
         with programs.collector():
             wait_until("Prometheus writes to the collector", lambda: bool(logged(chain.log)))
         with fleet():
+            grew = 0
             for _ in range(10):
+                before = len(logged(chain.log))
                 with programs.collector(end=signal.SIGKILL), programs.pipeline(end=signal.SIGKILL):
                     time.sleep(next(pauses))
+                grew += len(logged(chain.log)) > before
+            assert grew >= 8, "the kills fell before the work"
             wait_until(f"{PAGES_MIN} pages", lambda: pages_stored(prometheus) >= PAGES_MIN)
         time.sleep(1.5)
         stored = prometheus.stored(OURS, 600)
