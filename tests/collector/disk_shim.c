@@ -1,6 +1,6 @@
 /* LD_PRELOAD: a disk that is slow or broken, and a process that dies at its n-th sync.
  *
- * SHIM_SYNC_MS        every sync takes so many milliseconds more
+ * SHIM_SLOW_WHILE     every sync takes 0.4 s more while this file exists
  * SHIM_FAIL_WHILE     syncs fail with EIO while this file exists
  * SHIM_KILL_BEFORE=n  SIGKILL when the n-th sync is asked for: written, not durable
  * SHIM_KILL_AFTER=n   SIGKILL when the n-th sync has returned: durable, nobody was told
@@ -23,13 +23,11 @@ static int sync_as(const char *name, int descriptor)
 {
 	static long count;
 	int (*real)(int) = (int (*)(int))dlsym(RTLD_NEXT, name);
+	const char *slow_while = getenv("SHIM_SLOW_WHILE");
 	const char *fails_while = getenv("SHIM_FAIL_WHILE");
 	const long mine = __atomic_add_fetch(&count, 1, __ATOMIC_SEQ_CST);
-	const long delay_ms = number_of("SHIM_SYNC_MS");
-	if (delay_ms) {
-		struct timespec delay = {delay_ms / 1000, delay_ms % 1000 * 1000000};
-		nanosleep(&delay, NULL);
-	}
+	if (slow_while && !access(slow_while, F_OK))
+		nanosleep(&(struct timespec){.tv_nsec = 400000000}, NULL);
 	if (fails_while && !access(fails_while, F_OK)) {
 		errno = EIO;
 		return -1;
