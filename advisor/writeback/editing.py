@@ -335,6 +335,12 @@ def content_end(text: str, entry: tuple[Node, Node]) -> int:
         return value.start + len(text[value.start : value.end].rstrip())
     if value.entries:
         return content_end(text, value.entries[-1])
+    if value.items and value.items[-1].start < value.start:
+        # The last item is an alias: the list ends with its last line that is no comment.
+        lines = text[value.start : value.end].splitlines(keepends=True)
+        while lines[1:] and (not lines[-1].strip() or lines[-1].lstrip().startswith("#")):
+            lines.pop()
+        return value.start + len("".join(lines).rstrip())
     if value.items:
         return content_end(text, (key, value.items[-1]))
     return value.end

@@ -19,7 +19,7 @@ CASES = Path(__file__).parent / "manifests"
 MEMORY_MIB = (98304, 24576)
 CORE_PERCENT = (100, 35)
 KINDS = {"cron_job": "CronJob", "pod": "Pod"}
-DIALECTS = {"hami": "hami"}
+DIALECTS = {"hami": "hami", "hami_exclusive": "hami"}
 IN_A_GROUP = {"pod", "group_and_priority", "kustomize_shared_base"}
 
 
