@@ -6,8 +6,9 @@ DEV := .venv
 RUN := .venv-run
 DEV_READY := $(DEV)/ready
 RUN_READY := $(RUN)/ready
+DECODER_SOURCES := $(wildcard collector/contract/*.[ch])
 DECODER := collector/contract/libsamples.so
-CODE := egpu_runtime collector pipeline advisor docs deploy tests
+CODE := egpu_runtime collector pipeline advisor docs deploy tests hatch_build.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo check test e2e bench generate lock clean
@@ -58,8 +59,8 @@ define install
 	touch $(1)/ready
 endef
 
-$(DEV_READY): locks/dev.txt locks/build.txt pyproject.toml collector/contract/samples.c collector/contract/build_decoder.py
+$(DEV_READY): locks/dev.txt locks/build.txt pyproject.toml $(DECODER_SOURCES) hatch_build.py
 	$(call install,$(DEV),dev)
 
-$(RUN_READY): locks/run.txt locks/build.txt pyproject.toml collector/contract/samples.c collector/contract/build_decoder.py
+$(RUN_READY): locks/run.txt locks/build.txt pyproject.toml $(DECODER_SOURCES) hatch_build.py
 	$(call install,$(RUN),run)

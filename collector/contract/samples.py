@@ -1,7 +1,7 @@
 """Decoder of log records: the same C code checks what the collector accepts and reads what the pipeline rolls up.
 
 The C library is ``libsamples.so`` beside this file (not ``samples.so``: Python would import that as this module).
-A wheel carries it built; a checkout builds it with ``python collector/contract/build_decoder.py``. It is plain C
+A wheel carries it built; a checkout builds it with ``python hatch_build.py``. It is plain C
 called through ctypes, so the GIL is free meanwhile.
 """
 
@@ -78,7 +78,7 @@ def library() -> ctypes.CDLL:
     try:
         loaded = ctypes.CDLL(LIBRARY_PATH)
     except OSError as error:
-        raise ImportError("the decoder is not built: run python collector/contract/build_decoder.py") from error
+        raise ImportError("the decoder is not built: run python hatch_build.py") from error
     loaded.samples_cache_new.argtypes = (ctypes.c_uint32, ctypes.c_uint64, ctypes.c_uint64)
     loaded.samples_cache_new.restype = ctypes.c_void_p
     loaded.samples_cache_free.argtypes = (ctypes.c_void_p,)

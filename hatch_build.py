@@ -1,6 +1,6 @@
 """Builds the C decoder: as hatchling's build hook for a wheel, as a script in place for a checkout.
 
-``python collector/contract/build_decoder.py`` compiles when a source is newer than the library. No Python headers are
+``python hatch_build.py`` compiles when a source is newer than the library. No Python headers are
 needed: the library is plain C and is called through ctypes, so one wheel serves every Python 3 of a platform.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-FOLDER = Path(__file__).resolve().parent
+FOLDER = Path(__file__).resolve().parent / "collector" / "contract"
 SOURCES = ("samples.c", "check.c")
 HEADERS = ("samples.h",)
 LIBRARY = "libsamples.so"
