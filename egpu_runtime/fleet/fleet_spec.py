@@ -94,7 +94,7 @@ def _default_workloads() -> tuple[WorkloadGroup, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class FleetSpec:
-    """A fleet: its length and rate, and its workloads. The default has 41 workloads on 42 cards, 28 days."""
+    """A fleet: its length and rate, and its workloads. The default has 41 workloads on 43 cards, 28 days."""
 
     days: Annotated[int, msgspec.Meta(ge=1, le=400)] = 28
     sample_seconds: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 120

@@ -55,7 +55,7 @@ class Fleet:
     silent_days: tuple[tuple[str, int], ...]
 
 
-_UNCHANGED: Final[frozenset[Role]] = frozenset({"training", "busy"})
+_UNCHANGED: Final[frozenset[Role]] = frozenset({"training", "busy", "night_idle"})
 _REFUSED: Final[dict[Role, str]] = {
     "preallocating": "pre-allocating",
     "young": "history",

@@ -53,21 +53,24 @@ _TINY_CORE: Final = (0.0, 0.0)
 
 RECIPES: Final[dict[Role, Recipe]] = {
     "idle": Recipe((0.06, 0.15), (0.17, 0.20), _TINY_CORE, (0.03, 0.06)),
-    "daytime": Recipe((0.20, 0.30), (0.45, 0.60), (0.06, 0.10), (0.35, 0.55)),
-    "pair": Recipe((0.08, 0.12), (0.60, 0.68), (0.06, 0.10), (0.55, 0.70), weekend=0.9),
-    "growing": Recipe((0.15, 0.20), (0.35, 0.42), (0.06, 0.10), (0.30, 0.40), growth_per_week=(0.04, 0.07)),
+    "daytime": Recipe((0.20, 0.30), (0.45, 0.60), (0.14, 0.18), (0.35, 0.55)),
+    "pair": Recipe((0.08, 0.12), (0.60, 0.68), (0.14, 0.18), (0.50, 0.60), weekend=0.9),
+    "growing": Recipe((0.15, 0.20), (0.35, 0.42), (0.10, 0.14), (0.30, 0.40), growth_per_week=(0.04, 0.07)),
     # A pre-allocating framework takes its share at once and keeps it (vLLM's default is 0.9).
-    "preallocating": Recipe((0.92, 0.92), (0.92, 0.92), (0.06, 0.10), (0.40, 0.60)),
+    "preallocating": Recipe((0.92, 0.92), (0.92, 0.92), (0.14, 0.18), (0.40, 0.60)),
     "training": Recipe((0.84, 0.86), (0.87, 0.89), (0.90, 0.92), (0.99, 1.0), rhythm="flat", kind="Job"),
-    "replicated": Recipe((0.20, 0.25), (0.35, 0.45), (0.06, 0.10), (0.35, 0.50), replicas=3),
+    "replicated": Recipe((0.20, 0.25), (0.35, 0.45), (0.14, 0.18), (0.35, 0.50), replicas=3),
     "crowded": Recipe((0.08, 0.10), (0.14, 0.18), (0.06, 0.08), (0.15, 0.20), quota_share=0.5, replicas=2),
-    "restarting": Recipe((0.20, 0.25), (0.35, 0.45), (0.06, 0.10), (0.35, 0.50)),
-    "young": Recipe((0.10, 0.15), (0.20, 0.25), (0.06, 0.10), (0.20, 0.30)),
-    "unobserved": Recipe((0.10, 0.15), (0.20, 0.30), (0.06, 0.10), (0.20, 0.30)),
-    "night_idle": Recipe((0.25, 0.30), (0.35, 0.45), (0.0, 0.0), (0.35, 0.50), rhythm="office", weekend=1.0),
-    "busy": Recipe((0.24, 0.28), (0.43, 0.46), (0.06, 0.10), (0.30, 0.40), weekend=0.8, quota_share=0.5),
+    "restarting": Recipe((0.20, 0.25), (0.35, 0.45), (0.14, 0.18), (0.35, 0.50)),
+    "young": Recipe((0.10, 0.15), (0.20, 0.25), (0.08, 0.10), (0.20, 0.30)),
+    "unobserved": Recipe((0.10, 0.15), (0.20, 0.30), (0.08, 0.10), (0.20, 0.30)),
+    # Large weights that stay on the card and full compute by day: nothing to cut, nobody fits beside it, but at night
+    # it computes nothing at all.
+    "night_idle": Recipe((0.68, 0.72), (0.84, 0.87), (0.0, 0.0), (0.88, 0.95), rhythm="office", weekend=1.0),
+    "busy": Recipe((0.24, 0.28), (0.43, 0.46), (0.12, 0.16), (0.45, 0.48), weekend=0.8, quota_share=0.5),
 }
-"""Recipe of each kind. The second half of a pair has the rhythm ``night``."""
+"""Recipe of each kind. The second half of a pair has the rhythm ``night``. Compute that is not idle at night is there
+above 10 % of its peak, noise taken away: it must not look like a night."""
 
 _CENTRE_AND_HALF_WIDTH_HOURS: Final = {"day": (14.0, 6.0), "night": (2.0, 5.0), "office": (13.5, 6.5)}
 """Hours UTC: day runs 08-20 h and night 21-07 h, so the two never meet; office runs 07-20 h."""
