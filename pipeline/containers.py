@@ -28,7 +28,7 @@ from pipeline.activity import (
 )
 from pipeline.columns import Texts, Value, complete, greatest_by_row, latest_texts, texts_by_row
 from pipeline.contract import ATTRIBUTED, CONTAINER_USAGE, Column
-from pipeline.join import CARD_SHARED, Attribution, RowKey
+from pipeline.join import CARD_SHARED, CARD_UNKNOWN, Attribution, RowKey
 from pipeline.normalise import CONTAINER_FACTS, Series
 from pipeline.pods import Knowledge
 from pipeline.rollup import Flags, Floats, Grid, Ints, Numbers, Sorted
@@ -126,7 +126,9 @@ def _use(rows: ContainerRows, heard: Heard) -> _Use:
     memory, core = (heard.rollup.choose("container", metric, barred=barred) for metric in _ZERO_METRICS)
     reporter = reporters(rows.nodes(), rows.known_by(), heard=heard.activity)
     present = np.stack([rows.heard_from(source.name) for source in USE_SOURCES])
-    zero = rows.exists & may_be_zero(reporter, present, heard=heard.activity)
+    # What could not be joined may be reported under another row's name.
+    joined = np.array([reason in ("", CARD_UNKNOWN) for reason in rows.attribution.reasons], np.bool_)
+    zero = rows.exists & joined[:, None] & may_be_zero(reporter, present, heard=heard.activity)
     return _Use(memory, core, zero & ~memory.found, zero & ~core.found, shared, reporter)
 
 

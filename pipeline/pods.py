@@ -66,6 +66,7 @@ class Knowledge:
     _containers: dict[PodName, set[str]] = field(default_factory=dict)
     _indexes: dict[PodName, set[str]] = field(default_factory=dict)
     _namespaces: dict[tuple[str, str, str], set[str]] = field(default_factory=dict)
+    _on_card: list[tuple[PodName, int, str]] = field(default_factory=list)
 
     def uid(self, pod: PodName) -> str:
         """The pod's uid."""
@@ -117,7 +118,10 @@ class Knowledge:
             return
         pod = PodName(key.cluster, key.namespace, key.pod)
         self._uid.put(pod, time, key.pod_uid)
-        self._node.put(pod, time, key.node)
+        if key.node:
+            self._node.put(pod, time, key.node)
+        else:
+            self._on_card.append((pod, time, key.gpu_uuid))
         if key.container:
             self._containers.setdefault(pod, set()).add(key.container)
         if key.container_index:
@@ -152,7 +156,9 @@ class Knowledge:
             self._containers.setdefault(pod, set()).add(detail)
 
     def settle(self) -> None:
-        """Derive which namespaces have a pod of a name on a node; call once everything is learnt."""
+        """Derive nodes of pods from their cards, then namespaces of pod names; call once everything is learnt."""
+        for pod, time, gpu_uuid in self._on_card:
+            self._node.put(pod, time, self.node_of_card(pod.cluster, gpu_uuid))
         for cluster, namespace, name in self._node.values:
             node = self._node.get((cluster, namespace, name))
             self._namespaces.setdefault((cluster, node, name), set()).add(namespace)
