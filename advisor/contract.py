@@ -43,7 +43,8 @@ class BackTest:
 
     ``resolution_seconds`` is the grain of the judged data; ``violated_ratio`` = share of observed time above the
     slice (or card capacity); ``hit_ratio`` = share of judged workloads (or cards) with any violation. ``label`` says
-    in words what was judged, e.g. ``made from 19.6 d, judged on the next 8.4 d``.
+    in words what was judged, e.g. ``made from 19.6 d, judged on the next 8.4 d``. ``kept_ratio`` = what the advice of
+    the first part kept: sum of slices over sum of quotas, or cards after over cards before; None for single advice.
     """
 
     split_ms: int
@@ -53,6 +54,7 @@ class BackTest:
     violated_ratio: float
     hit_ratio: float
     label: str
+    kept_ratio: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
