@@ -195,14 +195,14 @@ def _print_groups(plan: Plan, console: Console) -> None:
     headers += [("margin", "right"), *_when(with_backtest, ("back-test", "right"), ("confidence", "left"))]
 
     def line(group: Group) -> _Line:
-        mark = Text(" oversubscribed" if group.oversubscribed else "", style="yellow")
-        cells: list[Text | str] = [Text.assemble(group.name, mark), *_when(with_model, group.gpu_model)]
+        cells: list[Text | str] = [group.name, *_when(with_model, group.gpu_model)]
         peak = max(group.load_mib, default=0)
         cells += [str(len(group.members)), str(group.cards), gibibytes(peak)]
         cells += [f"{peak * 100 / max(group.capacity_mib, 1):.0f} %", f"{group.margin * 100:.0f} %"]
         cells += _when(with_backtest, backtest_short(group.backtest), _confidence(group.confidence))
         members = ", ".join(f"{member.namespace}/{member.name}" for member in group.members)
-        return _Line(cells, f"{members}\n{_below(console, group, group.gpu_model)}")
+        mark = " (oversubscribed)" if group.oversubscribed else ""
+        return _Line(cells, f"{members}{mark}\n{_below(console, group, group.gpu_model)}")
 
     _print_lines(console, headers, [line(group) for group in plan.groups])
 

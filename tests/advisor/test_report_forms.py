@@ -58,7 +58,14 @@ def test_the_table_fits_and_needs_no_colour(width):
     assert max(len(line) for line in lines) <= width
     assert not [line for line in lines if line != line.rstrip()]
     assert "\x1b" not in text
-    for words in ("96 GiB -> 24 GiB", "100 % -> 35 %", "Mon-Fri 00-07, Sat+Sun 00-24", "history 9 h < 3 d", "133.5"):
+    for words in (
+        "96 GiB -> 24 GiB",
+        "100 % -> 35 %",
+        "Mon-Fri 00-07, Sat+Sun 00-24",
+        "history 9 h < 3 d",
+        "133.5",
+        "oversubscribed",
+    ):
         assert words in text
     assert re.search(r"all\s+40\s+21\s+19\s+19", text)
     # The back-test and its confidence are there at every width, in a column or in the grey line.
