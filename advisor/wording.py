@@ -40,13 +40,14 @@ def backtest_sentence(backtest: BackTest | None) -> str:
 
 
 def hour_ranges(windows: Iterable[HourRange]) -> str:
-    """Windows of a week with equal hours put together: ``Mon-Fri 00-07, Sat+Sun 00-24``."""
-    days_by_hours: dict[tuple[int, int], list[int]] = defaultdict(list)
-    for window in windows:
-        days_by_hours[(window.start_hour, window.end_hour)].append(window.weekday)
-    return ", ".join(
-        f"{_days(sorted(set(days)))} {start:02d}-{end:02d}" for (start, end), days in days_by_hours.items()
-    )
+    """Windows of a week, days with equal hours put together: ``Mon-Fri 00-07+20-24, Sat+Sun 00-24``."""
+    hours_by_day: dict[int, list[str]] = defaultdict(list)
+    for window in sorted(windows, key=lambda window: (window.weekday, window.start_hour)):
+        hours_by_day[window.weekday].append(f"{window.start_hour:02d}-{window.end_hour:02d}")
+    days_by_hours: dict[str, list[int]] = defaultdict(list)
+    for day, hours in hours_by_day.items():
+        days_by_hours["+".join(hours)].append(day)
+    return ", ".join(f"{_days(days)} {hours}" for hours, days in days_by_hours.items())
 
 
 def _days(days: Sequence[int]) -> str:

@@ -198,7 +198,7 @@ def _print_groups(plan: Plan, console: Console) -> None:
         cells: list[Text | str] = [group.name, *_when(with_model, group.gpu_model)]
         peak = max(group.load_mib, default=0)
         cells += [str(len(group.members)), str(group.cards), gibibytes(peak)]
-        cells += [f"{peak * 100 / max(group.capacity_mib, 1):.0f} %", f"{group.margin * 100:.0f} %"]
+        cells += [f"{peak * 100 / max(group.capacity_mib, 1):.0f} %", f"x {group.margin:.2f}"]
         cells += _when(with_backtest, backtest_short(group.backtest), _confidence(group.confidence))
         members = ", ".join(f"{member.namespace}/{member.name}" for member in group.members)
         mark = " (oversubscribed)" if group.oversubscribed else ""

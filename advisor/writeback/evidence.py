@@ -5,7 +5,7 @@ from typing import Final
 
 from advisor.contract import Group, Plan, Resize, TrainWindow
 from advisor.dialects import Advice, WorkloadChange
-from advisor.wording import backtest_sentence, gibibytes
+from advisor.wording import backtest_sentence, count, gibibytes
 
 LINE_WIDTH: Final = 72
 """Columns of a commit message's body, as git's own tools assume."""
@@ -32,13 +32,13 @@ def message(change: WorkloadChange, plan: Plan) -> str:
     """The whole commit message: subject, one paragraph a finding with its figures, trailers."""
     paragraphs = [subject(change)]
     for finding in change.evidence:
-        paragraphs.append(textwrap.fill(finding.reason, LINE_WIDTH))
+        paragraphs.append(_wrapped(finding.reason))
         facts = [
             *_facts(finding),
             f"confidence: {finding.confidence}",
             f"back-test: {backtest_sentence(finding.backtest)}",
         ]
-        paragraphs.append("\n".join(textwrap.fill(fact, LINE_WIDTH, subsequent_indent="  ") for fact in facts))
+        paragraphs.append("\n".join(_wrapped(fact, indent="  ") for fact in facts))
     workload = change.workload
     trailers = [
         f"Workload: {workload.namespace}/{workload.kind}/{workload.name} container {workload.container}",
@@ -46,6 +46,10 @@ def message(change: WorkloadChange, plan: Plan) -> str:
         f"Plan: {plan.plan_id}",
     ]
     return "\n\n".join([*paragraphs, "\n".join(trailers)]) + "\n"
+
+
+def _wrapped(text: str, *, indent: str = "") -> str:
+    return textwrap.fill(text, LINE_WIDTH, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False)
 
 
 def _resize_words(resize: Resize) -> str:
@@ -71,13 +75,13 @@ def _facts(finding: Advice) -> list[str]:
         case Group():
             members = ", ".join(f"{member.namespace}/{member.name}" for member in finding.members)
             return [
-                f"group: {finding.name} on {finding.cards} cards ({finding.gpu_model}): {members}",
+                f"group: {finding.name} on {count(finding.cards, 'card')} ({finding.gpu_model}): {members}",
                 f"load: peak {max(finding.load_mib, default=0)} MiB of {finding.capacity_mib} MiB a card, "
-                f"margin {finding.margin * 100:.0f} %",
+                f"margin x {finding.margin:.2f}",
             ]
         case TrainWindow():
             return [
-                f"harvest: {finding.gpu_hours_per_week:.1f} GPU-hours a week, {finding.replicas} replicas, "
+                f"harvest: {finding.gpu_hours_per_week:.1f} GPU-hours a week, {count(finding.replicas, 'replica')}, "
                 f"{finding.free_memory_mib} MiB free for the training job",
                 f"false idle: {finding.false_idle_ratio * 100:.1f} % of the harvested time",
                 f"rule: start after {finding.confirm_minutes} idle minutes, stop at the first busy one",

@@ -73,7 +73,7 @@ def group(name, members, loads, *, cards=2, oversubscribed=True):
         tuple(members),
         cards,
         capacity_mib=98304,
-        margin=0.08,
+        margin=1.08,
         oversubscribed=oversubscribed,
         load_mib=total,
         member_load_mib=tuple(loads),

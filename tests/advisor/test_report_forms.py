@@ -65,6 +65,7 @@ def test_the_table_fits_and_needs_no_colour(width):
         "history 9 h < 3 d",
         "133.5",
         "oversubscribed",
+        "x 1.08",
     ):
         assert words in text
     assert re.search(r"all\s+40\s+21\s+19\s+19", text)
@@ -124,7 +125,14 @@ def test_the_page_is_whole_and_needs_nothing_from_outside():
     assert page.tags.count("svg") == 2
     assert "prefers-color-scheme: dark" in text
     words = " ".join("".join(page.texts).split())
-    for part in ("19 cards can be freed", "40 → 21", "egpu.io/gpu-memory: 24576", "nvidia.com/gpumem: 24576", "Sat"):
+    for part in (
+        "19 cards can be freed",
+        "40 → 21",
+        "margin x 1.08",
+        "egpu.io/gpu-memory: 24576",
+        "nvidia.com/gpumem: 24576",
+        "Sat",
+    ):
         assert part in words
 
 
@@ -169,7 +177,8 @@ def test_a_chart_stacks_every_member_up_to_the_peak():
     ("ranges", "expected"),
     [
         ([(0, 0, 7), (1, 0, 7), (2, 0, 7)], "Mon-Wed 00-07"),
-        ([(5, 0, 24), (6, 0, 24), (0, 1, 5)], "Sat+Sun 00-24, Mon 01-05"),
+        ([(5, 0, 24), (6, 0, 24), (0, 1, 5)], "Mon 01-05, Sat+Sun 00-24"),
+        ([(0, 20, 24), (0, 0, 7), (1, 0, 7), (1, 20, 24), (4, 0, 6)], "Mon+Tue 00-07+20-24, Fri 00-06"),
         ([(0, 0, 6), (2, 0, 6), (3, 0, 6), (4, 0, 6)], "Mon+Wed-Fri 00-06"),
         ([], ""),
     ],
