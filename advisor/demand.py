@@ -19,6 +19,7 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 HOURS_PER_DAY: Final = 24
+DAYS_PER_WEEK: Final = 7
 HOURS_PER_WEEK: Final = 168
 CORE_UNITS: Final = 10_000
 """Compute units of one card: 0.01 %."""
@@ -118,24 +119,46 @@ def growth_per_day(use: Floats) -> Doubles:
     """Slope of the daily peaks where they grow, else 0. Shape [n], the unit of ``use`` per day.
 
     Theil and Sen's median of pairwise slopes over the last 28 daily peaks, counted only where Mann and Kendall's
-    score says that the rise is not chance: neither is moved by a single spike.
+    score says that the rise is not chance: neither is moved by a single spike. From two weeks on only days of the same
+    weekday are compared (the seasonal form of both), so that a weekend is no growth.
     """
     peak = daily_peaks(use)[:, -_GROWTH_DAYS_MAX:]
     days = peak.shape[1]
     if days < 3:
         return np.zeros(peak.shape[0])
+    season = DAYS_PER_WEEK if days >= 2 * DAYS_PER_WEEK else 1
     early, late = np.triu_indices(days, 1)
+    same = (late - early) % season == 0
+    early, late = early[same], late[same]
     rise = peak[:, late] - peak[:, early]
     slopes = np.sort(rise / (late - early).astype(np.float32), axis=1)  # NaN sorts last
     count = (~np.isnan(slopes)).sum(axis=1)
     rows = np.arange(len(slopes))
     middle = np.maximum(count - 1, 0)
     median = (slopes[rows, middle // 2] + slopes[rows, (middle + 1) // 2]) / 2.0
-    seen = (~np.isnan(peak)).sum(axis=1)
-    deviation = np.sqrt(seen * (seen - 1) * (2 * seen + 5) / 18.0)
-    score = np.nansum(np.sign(rise), axis=1) / np.maximum(deviation, 1.0)
-    growing = (seen >= 3) & (score >= _GROWTH_SCORE_MIN) & (median > 0)
+    score = np.nansum(np.sign(rise), axis=1) / np.maximum(np.sqrt(_score_variance(peak, season)), 1.0)
+    growing = (count >= 2) & (score >= _GROWTH_SCORE_MIN) & (median > 0)
     return np.where(growing, median, 0.0)
+
+
+def _score_variance(peak: Floats, season: int) -> Doubles:
+    """Variance of Mann and Kendall's score without growth, summed over the seasons. Shape [n]."""
+    total: Doubles = np.zeros(peak.shape[0])
+    for day in range(season):
+        seen = (~np.isnan(peak[:, day::season])).sum(axis=1)
+        total += seen * (seen - 1) * (2 * seen + 5) / 18.0
+    return total
+
+
+def trend_level(use: Floats, growth: Doubles, *, days_ahead: int) -> Doubles:
+    """Greatest daily peak of the last week, each moved along the growth to ``days_ahead`` after the end. Shape [n].
+
+    0 where nothing was observed in that week. A week, since the day of the week that is fullest comes again.
+    """
+    peak = daily_peaks(use)[:, -DAYS_PER_WEEK:]
+    ahead = days_ahead + np.arange(peak.shape[1])[::-1]
+    moved = np.nan_to_num(peak, nan=-np.inf) + growth[:, None] * ahead
+    return np.asarray(moved.max(axis=1, initial=0.0), np.float64)
 
 
 def week_shape(use: Floats) -> Floats:

@@ -159,7 +159,7 @@ def _pools(
     for (capacity_mib, shares_hours, _), members in sorted(by_kind.items()):
         chosen = np.array(members, np.int64)
         peak = np.maximum(slices.memory_peak[chosen], 1.0)
-        grown = (1.0 + slices.growth[chosen] * settings.validity_days / peak).astype(np.float32)
+        grown = np.maximum(slices.trend[chosen] / peak, 1.0).astype(np.float32)
         memory = filled(fleet.memory[chosen])
         yield _Pool(
             rows=chosen,

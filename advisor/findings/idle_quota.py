@@ -22,6 +22,7 @@ from advisor.demand import (
     history_days,
     peaks,
     span,
+    trend_level,
 )
 from advisor.settings import AdvisorSettings
 from advisor.wording import gibibytes
@@ -45,7 +46,8 @@ class Slices:
 
     Memory in MiB, compute in percent of a card. ``after`` equals ``before`` where nothing is changed; ``before_memory``
     is the whole card where no quota is known. ``refusals[i]`` is empty, or says why workload i is not to be judged;
-    ``preallocating`` = constant use near the quota, as of frameworks that allocate all at start.
+    ``trend`` = memory to which the last week's growth leads while the advice holds; ``preallocating`` = constant use
+    near the quota, as of frameworks that allocate all at start.
     """
 
     before_memory: Ints
@@ -56,6 +58,7 @@ class Slices:
     core_peak: Floats
     history: Doubles
     growth: Doubles
+    trend: Doubles
     preallocating: Bools
     refusals: tuple[str, ...]
 
@@ -72,13 +75,10 @@ def multiplier(history: Doubles, settings: AdvisorSettings) -> Doubles:
     return np.interp(history, _HISTORY_DAYS, _MULTIPLIERS)
 
 
-def _memory_needed(slices_of: tuple[Floats, Doubles, Doubles], settings: AdvisorSettings) -> Doubles:
+def _memory_needed(fleet: Fleet, history: Doubles, trend: Doubles, settings: AdvisorSettings) -> Doubles:
     """MiB before rounding: multiplier x peak or the trend when the advice ends, the greater, plus the extra."""
-    peak, history, growth = slices_of
-    needed = multiplier(history, settings) * peak
-    if settings.slice_rule == "plain":
-        return needed
-    return np.maximum(needed, peak + growth * settings.validity_days) + settings.slice_extra_mib
+    needed = multiplier(history, settings) * np.nan_to_num(peaks(fleet.memory), nan=0.0)
+    return needed if settings.slice_rule == "plain" else np.maximum(needed, trend) + settings.slice_extra_mib
 
 
 def core_percentile(core: Floats, percentile: float) -> Floats:
@@ -112,14 +112,14 @@ def size(fleet: Fleet, settings: AdvisorSettings) -> Slices:
         _refusal(fact, (float(peak[i]), float(history[i]), bool(constant[i])), settings) for i, fact in enumerate(facts)
     )
     open_rows = np.array([not reason for reason in refusals], bool)
-    known = np.nan_to_num(peak, nan=0.0)
+    trend = trend_level(fleet.memory, growth, days_ahead=settings.validity_days)
     memory = _snapped(
-        _memory_needed((known, history, growth), settings), settings.memory_grain_mib, settings.memory_floor_mib
+        _memory_needed(fleet, history, trend, settings), settings.memory_grain_mib, settings.memory_floor_mib
     )
     core_high = np.nan_to_num(core_percentile(fleet.core, settings.core_percentile), nan=float(CORE_UNITS))
-    core_needed = np.maximum(
-        core_high * settings.core_margin, core_high + growth_per_day(fleet.core) * settings.validity_days
-    )
+    core_growth = growth_per_day(fleet.core)
+    core_trend = trend_level(fleet.core, core_growth, days_ahead=settings.validity_days)
+    core_needed = np.maximum(core_high * settings.core_margin, np.where(core_growth > 0, core_trend, 0.0))
     core = _snapped(core_needed / PERCENT_UNITS, 1, settings.core_floor_percent)
     return Slices(
         before_memory=quota,
@@ -130,6 +130,7 @@ def size(fleet: Fleet, settings: AdvisorSettings) -> Slices:
         core_peak=peaks(fleet.core),
         history=history,
         growth=growth,
+        trend=trend,
         preallocating=constant & (peak >= settings.preallocated_min_ratio * quota) & (quota > 0),
         refusals=refusals,
     )
