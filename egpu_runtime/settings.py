@@ -22,7 +22,7 @@ class RuntimeSettings(ProcessSettings):
     """Seed of a made-up fleet to replay; the same seed gives the same samples. Default none."""
 
     fleet_spec: str = ""
-    """File that says what the made-up fleet consists of, TOML. Default none: 41 workloads, 43 cards, 28 days."""
+    """File that says what the made-up fleet consists of, TOML. Default none: 43 workloads, 45 cards, 28 days."""
 
     planted: str = ""
     """File to write the truth about the made-up fleet to, JSON; for tests only. Default none."""

@@ -69,7 +69,7 @@ def _default_workloads() -> tuple[WorkloadGroup, ...]:
         ("daytime", "L20", 2),
         ("daytime", "T4", 1),
         ("pair", "A100", 2),
-        ("pair", "L20", 1),
+        ("pair", "L20", 2),
         ("growing", "A100", 1),
         ("growing", "L20", 1),
         ("growing", "T4", 1),
@@ -94,7 +94,7 @@ def _default_workloads() -> tuple[WorkloadGroup, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class FleetSpec:
-    """A fleet: its length and rate, and its workloads. The default has 41 workloads on 43 cards, 28 days."""
+    """A fleet: its length and rate, and its workloads. The default has 43 workloads on 45 cards, 28 days."""
 
     days: Annotated[int, msgspec.Meta(ge=1, le=400)] = 28
     sample_seconds: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 120

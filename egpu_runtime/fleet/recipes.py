@@ -52,21 +52,22 @@ class Recipe:
 _TINY_CORE: Final = (0.0, 0.0)
 
 RECIPES: Final[dict[Role, Recipe]] = {
-    "idle": Recipe((0.06, 0.15), (0.17, 0.20), _TINY_CORE, (0.03, 0.06)),
-    "daytime": Recipe((0.20, 0.30), (0.45, 0.60), (0.14, 0.18), (0.35, 0.55)),
-    "pair": Recipe((0.08, 0.12), (0.60, 0.68), (0.14, 0.18), (0.50, 0.60), weekend=0.9),
+    "idle": Recipe((0.14, 0.16), (0.17, 0.20), _TINY_CORE, (0.03, 0.06)),
+    "daytime": Recipe((0.20, 0.30), (0.40, 0.50), (0.14, 0.18), (0.35, 0.55)),
+    # Too large by its slice for anybody else's card, next to nothing when it sleeps: only its like fits beside it.
+    "pair": Recipe((0.02, 0.03), (0.83, 0.85), (0.14, 0.18), (0.50, 0.60), weekend=0.95),
     "growing": Recipe((0.15, 0.20), (0.35, 0.42), (0.10, 0.14), (0.30, 0.40), growth_per_week=(0.04, 0.07)),
     # A pre-allocating framework takes its share at once and keeps it (vLLM's default is 0.9).
     "preallocating": Recipe((0.92, 0.92), (0.92, 0.92), (0.14, 0.18), (0.40, 0.60)),
     "training": Recipe((0.84, 0.86), (0.87, 0.89), (0.90, 0.92), (0.99, 1.0), rhythm="flat", kind="Job"),
-    "replicated": Recipe((0.20, 0.25), (0.35, 0.45), (0.14, 0.18), (0.35, 0.50), replicas=3),
+    "replicated": Recipe((0.20, 0.25), (0.30, 0.38), (0.14, 0.18), (0.35, 0.50), replicas=3),
     "crowded": Recipe((0.08, 0.10), (0.14, 0.18), (0.06, 0.08), (0.15, 0.20), quota_share=0.5, replicas=2),
-    "restarting": Recipe((0.20, 0.25), (0.35, 0.45), (0.14, 0.18), (0.35, 0.50)),
+    "restarting": Recipe((0.20, 0.25), (0.30, 0.38), (0.14, 0.18), (0.35, 0.50)),
     "young": Recipe((0.10, 0.15), (0.20, 0.25), (0.08, 0.10), (0.20, 0.30)),
     "unobserved": Recipe((0.10, 0.15), (0.20, 0.30), (0.08, 0.10), (0.20, 0.30)),
     # Large weights that stay on the card and full compute by day: nothing to cut, nobody fits beside it, but at night
     # it computes nothing at all.
-    "night_idle": Recipe((0.68, 0.72), (0.84, 0.87), (0.0, 0.0), (0.88, 0.95), rhythm="office", weekend=1.0),
+    "night_idle": Recipe((0.68, 0.72), (0.84, 0.87), (0.30, 0.35), (0.88, 0.95), rhythm="office", weekend=1.0),
     "busy": Recipe((0.24, 0.28), (0.43, 0.46), (0.12, 0.16), (0.45, 0.48), weekend=0.8, quota_share=0.5),
 }
 """Recipe of each kind. The second half of a pair has the rhythm ``night``. Compute that is not idle at night is there
@@ -148,7 +149,7 @@ def curves(
         asked = sample % _HEALTH_CHECK_SAMPLES == 0
         core = np.where(asked, 0.01 + load.core_peak * demand, 0.0)
     elif load.role == "night_idle":
-        core = np.where(busy > 0, np.maximum(core, 0.02), 0.0)
+        core = np.where(busy > 0, core, 0.0)
     return memory, np.minimum(core, 1.0)
 
 
