@@ -37,8 +37,6 @@ from pipeline.tables import Warehouse
 from pipeline.watermark import closed_until, due
 
 _LOG: Final = logging.getLogger("egpu-pipeline")
-_CHECKPOINT_SECONDS: Final = 10.0
-"""With --follow, the position is written at least so often while records come, seconds."""
 
 
 @dataclass(slots=True)
@@ -294,7 +292,7 @@ class Run:
         self._make_days(before_ms=1 << 62)
 
     def _read_state_is_due(self) -> bool:
-        return self._clock() - self._written_at >= _CHECKPOINT_SECONDS
+        return self._clock() - self._written_at >= self.settings.checkpoint_seconds
 
     def write_state(self) -> None:
         """Late notes, then the checkpoint, then the informative copy in the log folder."""

@@ -37,6 +37,10 @@ class PipelineSettings(ProcessSettings):
     poll_seconds: Annotated[float, Meta(gt=0)] = 1.0
     """With --follow, pause in seconds before the log is asked again when nothing new was there. Default 1."""
 
+    checkpoint_seconds: Annotated[float, Meta(ge=0)] = 10.0
+    """While hours are closed, the place in the log is written at most every so many seconds. Default 10: what is read
+    again after a kill is bounded by it, and each write costs two fsyncs."""
+
     cluster_default: str = "default"
     """Cluster name of series that carry no cluster label. Default ``default``; the tables need one as key."""
 
