@@ -22,8 +22,11 @@ _SECONDS_PER_HOUR: Final = 3600
 _JOB_SUFFIX: Final = "Job"
 
 
-_ALWAYS_IDLE_RATIO: Final = 0.95
+_ASLEEP_RATIO_MAX: Final = 0.95
 """Who sleeps longer is an idle service, not one with a night."""
+
+_AT_WORK_RATIO_MIN: Final = 0.95
+"""Share of its waking hours in which a workload with a rhythm works."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +77,22 @@ def week_maxima(use: Floats, week_hour: Ints) -> Floats:
 
 
 def sleepers(fleet: Fleet, settings: AdvisorSettings) -> Bools:
-    """Workloads that serve and used no compute at all at the same hours of every week, but not nearly always. [n]"""
+    """Workloads that serve by a rhythm: no compute at all at the same hours of every week, some at all others. [n]
+
+    Use now and then is no rhythm, and who sleeps nearly always is an idle service.
+    """
     week_hour = hours_of_week(fleet.start_ms, fleet.hours, settings.time_zone)
-    asleep = (week_maxima(fleet.core, week_hour) == 0).sum(axis=1)
+    asleep = week_maxima(fleet.core, week_hour) == 0
+    sleep_hours = asleep.sum(axis=1)
+    awake = ~asleep[:, week_hour] & ~np.isnan(fleet.core)
+    at_work = (awake & (fleet.core > 0)).sum(axis=1)
     serving = np.array([serves(key.kind) for key in fleet.keys], bool)
-    awake_min = (1 - _ALWAYS_IDLE_RATIO) * HOURS_PER_WEEK
-    return np.asarray(serving & (asleep >= settings.sleeper_week_min_hours) & (asleep <= HOURS_PER_WEEK - awake_min))
+    return np.asarray(
+        serving
+        & (sleep_hours >= settings.sleeper_week_min_hours)
+        & (sleep_hours <= _ASLEEP_RATIO_MAX * HOURS_PER_WEEK)
+        & (at_work >= _AT_WORK_RATIO_MIN * awake.sum(axis=1))
+    )
 
 
 def all_idle(core: Floats, limits: Floats) -> tuple[Bools, Bools]:
