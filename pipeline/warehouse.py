@@ -57,8 +57,10 @@ WITH tenant_window AS (
          count(DISTINCT (cluster, gpu_uuid))     AS cards,
          sum(memory_quota_bytes)                 AS memory_quota_bytes,
          sum(memory_used_bytes_max)              AS memory_used_bytes,
+         sum(memory_quota_bytes) FILTER (memory_used_bytes_max IS NOT NULL) AS memory_quota_bytes_observed,
          sum(core_quota_ratio)                   AS core_quota,
          sum(core_used_ratio_mean)               AS core_used,
+         sum(core_quota_ratio) FILTER (core_used_ratio_mean IS NOT NULL) AS core_quota_observed,
          avg(observed_ratio)                     AS observed_ratio
   FROM container_usage_5m
   WHERE {{period}}
@@ -69,10 +71,10 @@ SELECT tenant,
        avg(memory_quota_bytes) / {GIB}         AS memory_quota_gib_mean,
        avg(memory_used_bytes) / {GIB}          AS memory_used_gib_mean,
        max(memory_used_bytes) / {GIB}          AS memory_used_gib_max,
-       100 * sum(memory_used_bytes) / nullif(sum(memory_quota_bytes), 0) AS memory_used_percent,
+       100 * sum(memory_used_bytes) / nullif(sum(memory_quota_bytes_observed), 0) AS memory_used_percent,
        avg(core_quota)                         AS core_quota_cards_mean,
        avg(core_used)                          AS core_used_cards_mean,
-       100 * sum(core_used) / nullif(sum(core_quota), 0) AS core_used_percent,
+       100 * sum(core_used) / nullif(sum(core_quota_observed), 0) AS core_used_percent,
        100 * avg(observed_ratio)               AS observed_percent
 FROM tenant_window
 GROUP BY tenant
