@@ -8,17 +8,19 @@ import itertools
 import json
 import signal
 import socket
+import sqlite3
 import subprocess
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from conftest import Chain, command
 from prometheus_program import Prometheus, running_prometheus
 
 from collector.contract.samples import SampleDecoder
@@ -27,6 +29,10 @@ from egpu_runtime.contract.units import STALE_MARKER_BITS
 from egpu_runtime.fleet.pages import PAGE_SEQUENCE
 from egpu_runtime.fleet.trace import COLUMNS
 
+if TYPE_CHECKING:  # several folders have a conftest; which one that name means at run time is a matter of order
+    from conftest import Chain
+
+PACKAGES = {"egpu-runtime": "egpu_runtime", "egpu-collector": "collector", "egpu-pipeline": "pipeline"}
 WINDOW_SECONDS = 10
 PAGES_MIN = 20
 JOB = "egpu-agent"
@@ -75,7 +81,7 @@ def write_trace(path: Path) -> None:
 class Programs:
     """The processes around one run: they come and go, their folder stays."""
 
-    chain: Chain
+    chain: "Chain"
     collector_port: int
 
     @contextmanager
@@ -83,7 +89,9 @@ class Programs:
         """Run a program in the background and end it by a signal; SIGTERM must give code 0."""
         log = self.chain.folder / f"{name}.log"
         with log.open("ab") as file:
-            process = subprocess.Popen(command(name, *arguments), stdout=file, stderr=file)
+            process = subprocess.Popen(
+                [sys.executable, "-m", PACKAGES[name], *map(str, arguments)], stdout=file, stderr=file
+            )
         try:
             yield
         finally:
@@ -140,8 +148,6 @@ def logged(log: Path) -> dict[Sample, int]:
 
 def blocks(log: Path) -> Iterator[bytes]:
     """Blocks of all records, straight from the documented files."""
-    import sqlite3
-
     for path in sorted(log.glob("*.segment.sqlite")):
         connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
         try:
@@ -176,7 +182,7 @@ def check_pages(stored: dict[Series, list[tuple[int, float]]], pages: dict[int, 
     return len(by_time)
 
 
-def check_container_rows(chain: Chain, stored: dict[Series, list[tuple[int, float]]]) -> int:
+def check_container_rows(chain: "Chain", stored: dict[Series, list[tuple[int, float]]]) -> int:
     """container_usage_5m says of every pod and window what Prometheus stored; the samples it counts."""
     expected: dict[tuple[str, int], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for labels, samples in stored.items():
@@ -198,7 +204,7 @@ def check_container_rows(chain: Chain, stored: dict[Series, list[tuple[int, floa
     return sum(row["sample_count"] for row in rows.values())
 
 
-def check_card_rows(chain: Chain, stored: dict[Series, list[tuple[int, float]]]) -> None:
+def check_card_rows(chain: "Chain", stored: dict[Series, list[tuple[int, float]]]) -> None:
     """gpu_usage_5m counts each card's samples once."""
     expected: dict[tuple[str, int], list[float]] = defaultdict(list)
     for labels, samples in stored.items():
@@ -213,7 +219,7 @@ def check_card_rows(chain: Chain, stored: dict[Series, list[tuple[int, float]]])
 
 
 @contextmanager
-def scraped_fleet(chain: Chain) -> Iterator[tuple[Programs, Prometheus, Callable[[], "contextmanager[None]"]]]:
+def scraped_fleet(chain: "Chain") -> Iterator[tuple[Programs, Prometheus, Callable[[], "contextmanager[None]"]]]:
     """A Prometheus that scrapes a target not yet there and writes to a collector not yet there.
 
     The fleet is started by the caller once samples flow: Prometheus forwards only what is newer than its own start.
@@ -259,7 +265,7 @@ OURS = f'{{job="{JOB}",__name__=~"egpu_.*"}}'
 
 
 @pytest.mark.end_to_end
-def test_what_prometheus_stored_is_in_the_tables_once(chain: Chain) -> None:
+def test_what_prometheus_stored_is_in_the_tables_once(chain: "Chain") -> None:
     with scraped_fleet(chain) as (programs, prometheus, fleet), programs.collector():
         wait_until("Prometheus writes to the collector", lambda: bool(logged(chain.log)))
         with fleet():
@@ -272,7 +278,7 @@ def test_what_prometheus_stored_is_in_the_tables_once(chain: Chain) -> None:
 
 
 @pytest.mark.end_to_end
-def test_the_same_with_ten_kills_of_collector_and_pipeline(chain: Chain) -> None:
+def test_the_same_with_ten_kills_of_collector_and_pipeline(chain: "Chain") -> None:
     pauses = itertools.cycle((1.6, 2.3, 1.9, 2.7))
     with scraped_fleet(chain) as (programs, prometheus, fleet):
         with programs.collector():

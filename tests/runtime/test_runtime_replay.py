@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from recording_receiver import RecordingReceiver, recording_receiver
 from test_runtime_encode import decode
 
 from egpu_runtime.__main__ import app
@@ -42,6 +43,12 @@ def replay(*arguments: object, code: int = 0) -> None:
     with pytest.raises(SystemExit) as ended:
         run(app, ["replay", *(str(argument) for argument in arguments)])
     assert ended.value.code == code
+
+
+@pytest.fixture
+def receiver() -> Iterator[RecordingReceiver]:
+    with recording_receiver() as recording:
+        yield recording
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from recording_receiver import RecordingReceiver, recording_receiver
 
 from egpu_runtime.__main__ import app
 from egpu_runtime.contract.process import run
@@ -56,6 +57,12 @@ class Truth:
                 own = np.array([k for k, who in enumerate(self.workload) if who == key])
                 mask = np.isin(self.rows.container, own)
                 yield planted, Rows(*(getattr(self.rows, name)[mask] for name in Rows.__slots__))
+
+
+@pytest.fixture
+def receiver() -> Iterator[RecordingReceiver]:
+    with recording_receiver() as recording:
+        yield recording
 
 
 @pytest.fixture(params=SEEDS, scope="module")

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
+from recording_receiver import RecordingReceiver, recording_receiver
 
 from egpu_runtime.__main__ import app
 from egpu_runtime.contract.process import run
@@ -47,6 +49,12 @@ def rows_text(*changes: dict[str, str]) -> str:
     for change in changes:
         writer.writerow(ROW | change)
     return out.getvalue()
+
+
+@pytest.fixture
+def receiver() -> Iterator[RecordingReceiver]:
+    with recording_receiver() as recording:
+        yield recording
 
 
 def read(path: Path) -> Rows:

@@ -4,9 +4,8 @@ import http.server
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-
-import pytest
 
 
 @dataclass
@@ -38,8 +37,9 @@ class RecordingReceiver:
         return [post for post in self.posts if 200 <= post.status < 300]
 
 
-@pytest.fixture
-def receiver() -> Iterator[RecordingReceiver]:
+@contextmanager
+def recording_receiver() -> Iterator[RecordingReceiver]:
+    """Listen on a free port until the block ends."""
     recording = RecordingReceiver()
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -68,7 +68,9 @@ def receiver() -> Iterator[RecordingReceiver]:
     recording.port = server.server_address[1]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
-    yield recording
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    try:
+        yield recording
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
