@@ -2,7 +2,9 @@
 
 ``voice`` holds a whole 80 GiB card. Its first window reads 1, 2, 3, 4, 5 GiB and 10, 20, 30, 40, 50 % of the card, one
 sample is missing in the second, and on Wednesday at 09:17 one sample reaches 6400 MiB; else it is at 2 GiB and 10 %.
-``ocr`` holds 40 GiB of another card and swings between 28 and 36 GiB at 30 %: there is nothing to cut.
+``ocr`` holds 40 GiB and 40 % of another card and swings between 20 and 30 GiB at 30 %: there is nothing to cut.
+Seven days of history give a multiplier of 2: voice gets 2 x 6400 + 512 = 13312 MiB and 50 % x 1.15 = 58 %. Both slices
+fit one card: 13312 + 40960 <= 81920 MiB, 58 + 40 <= 100 %.
 """
 
 from collections.abc import Iterator
@@ -34,8 +36,8 @@ def voice(minute: int) -> tuple[int, float] | None:
 
 
 def ocr(minute: int) -> tuple[int, float]:
-    """Swings between 28 and 36 GiB every ten minutes."""
-    return (36 if minute // 10 % 2 else 28) * GIB, 0.3
+    """Swings between 20 and 30 GiB every ten minutes."""
+    return (30 if minute // 10 % 2 else 20) * GIB, 0.3
 
 
 def trace_lines() -> Iterator[str]:
@@ -48,7 +50,7 @@ def trace_lines() -> Iterator[str]:
             yield f"{card},speech,tts,Deployment,voice,voice-0,uid-v,server,0,,,{use[0]},{use[1]}"
         memory, core = ocr(minute)
         card = f"{time},c1,n2,GPU-b,A100,{CARD}"
-        yield f"{card},papers,scan,Deployment,ocr,ocr-0,uid-o,server,0,{40 * GIB},,{memory},{core}"
+        yield f"{card},papers,scan,Deployment,ocr,ocr-0,uid-o,server,0,{40 * GIB},0.4,{memory},{core}"
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +122,27 @@ def test_days_of_workloads(golden: Chain) -> None:
     assert (monday["live_replicas"], monday["replicas_max"], monday["gpu_uuids"]) == (1, 1, ["GPU-a"])
     assert monday["memory_used_bytes_median"] == 2.0 * GIB
     assert monday["core_idle_window_ratio"] == 0.0
+
+
+def test_plan(golden: Chain) -> None:
+    plan = golden.plan()
+    (resize,) = plan["resizes"]
+    assert (resize["workload"]["name"], resize["replicas"]) == ("voice", 1)
+    assert resize["before"] == {"memory_mib": 81_920, "core_percent": 100}
+    assert resize["after"] == {"memory_mib": 13_312, "core_percent": 58}
+    # the last 30 % of 168 h, whole hours: made from 117.6 -> 118 h, judged on 50 h
+    assert resize["backtest"]["split_ms"] == START_MS + 118 * 60 * MINUTE_MS
+    assert resize["backtest"]["violated_ratio"] == 0.0
+
+    (group,) = plan["groups"]
+    assert sorted(member["name"] for member in group["members"]) == ["ocr", "voice"]
+    assert (group["cards"], group["capacity_mib"], group["oversubscribed"]) == (1, 81_920, False)
+    # Monday 00 h: 5 GiB of voice and 30 GiB of ocr; Wednesday 09 h: 6400 MiB and 30 GiB
+    assert group["load_mib"][0] == 35 * 1024
+    assert group["load_mib"][2 * 24 + 9] == 6400 + 30 * 1024
+    assert plan["cards"] == [{"cluster": "c1", "gpu_model": "A100", "before": 2, "after": 1, "bound": 1}]
+    assert plan["refusals"] == []
+
+
+def test_the_same_tables_give_the_same_plan(golden: Chain) -> None:
+    assert golden.plan() == golden.plan()
