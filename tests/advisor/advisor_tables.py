@@ -10,11 +10,26 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from advisor.demand import Facts
 from egpu_runtime.contract.units import DAY_MS, GIB, HOUR_MS
 from pipeline.contract import ATTRIBUTED, CONTAINER_USAGE, DATA_FILE, WORKLOAD_PROFILE, Table
 
 MONDAY_MS = 1_767_571_200_000
 """2026-01-05 00:00 UTC."""
+
+FACTS = Facts(
+    memory_quota_mib=81920,
+    core_quota_percent=100,
+    card_memory_mib=81920,
+    live_replicas=1,
+    replicas_per_card_max=1,
+    cards_per_pod_max=1,
+    cards=("GPU-1",),
+    advice_off=False,
+    observed_ratio=1.0,
+    tenant="t",
+)
+"""A live workload alone on an 80 GiB card."""
 
 TYPES = {
     "STRING": pa.string(),
