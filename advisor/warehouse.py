@@ -1,6 +1,7 @@
 """The tables as arrays: the advisor's one door to DuckDB. Rows arrive in batches, so that memory stays bounded."""
 
 import re
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -54,12 +55,14 @@ class Warehouse:
         self._folder = folder
         if not self._has(WORKLOAD_PROFILE):
             raise Failure(f"{folder}: no table {WORKLOAD_PROFILE.name} in it; run egpu-pipeline first")
-        self._connection = duckdb.connect(config={"memory_limit": _MEMORY_LIMIT})
+        self._connection = duckdb.connect(
+            config={"memory_limit": _MEMORY_LIMIT, "temp_directory": tempfile.gettempdir()}
+        )
         self._connection.execute("SET preserve_insertion_order = false")
         for table in (WORKLOAD_PROFILE, CONTAINER_USAGE):
             if self._has(table):
                 self._check_version(table)
-                self._connection.execute(duckdb_ddl(table, str(folder)))
+                self._rows(duckdb_ddl(table, str(folder)))
 
     def _has(self, table: Table) -> bool:
         return any(self._manifest_or_data(table))
