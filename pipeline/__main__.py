@@ -18,11 +18,12 @@ from rich.table import Table
 from egpu_runtime.contract.process import command_line, run, with_settings
 from pipeline.contract import ATTRIBUTED
 from pipeline.doctor import examine
-from pipeline.run import Order, Run, Summary, merge, run_pipeline
+from pipeline.run import Order, merge, run_pipeline
 from pipeline.screen import Form, as_csv, as_json, as_table, health_lines
 from pipeline.settings import PipelineSettings
 from pipeline.source_sqlite import SqliteLog
 from pipeline.warehouse import Answer, Subject, parse_time, report, report_sql
+from pipeline.work import Summary, Work
 
 app = command_line("Telemetry from the log to tables of quota against use, and reports from them.")
 
@@ -88,7 +89,7 @@ def run_command(
     order = Order(log, warehouse, follow=follow)
     with _shown(SqliteLog(log), follow) as shown:
 
-        def on_batch(work: Run) -> None:
+        def on_batch(work: Work) -> None:
             if shown is not None:
                 now = f"{work.open_counts.read:,} samples, {work.summary.hours} hours"
                 shown.update(shown.task_ids[0], completed=work.position.row, now=now)

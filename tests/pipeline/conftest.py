@@ -11,8 +11,9 @@ import pytest
 
 from egpu_runtime.contract.configuration import load
 from pipeline.contract import DATA_FILE
-from pipeline.run import Order, Summary, run_pipeline
+from pipeline.run import Order, run_pipeline
 from pipeline.settings import PipelineSettings
+from pipeline.work import Summary
 
 ROWS = ("container_usage_5m", "gpu_usage_5m", "workload_profile_1d")
 Rows = dict[str, list[dict[str, object]]]

@@ -1,0 +1,334 @@
+"""The work on one warehouse: batches in, hours closed, late samples merged, the place in the log kept beside."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import pyarrow as pa
+
+from collector.contract.record import Position
+from egpu_runtime.contract.process import Failure
+from egpu_runtime.contract.units import HOUR_MS, SECOND_MS
+from pipeline.contract import CONTAINER_USAGE, GPU_USAGE
+from pipeline.finalise import (
+    DayFacts,
+    HourFacts,
+    LateRules,
+    closed_and_held,
+    day_of,
+    hours_to_make_again,
+    oldest_kept,
+    restart_position,
+    stale_days,
+)
+from pipeline.hours import Bucket, OpenHours, SampleCounts
+from pipeline.normalise import SeriesTable
+from pipeline.profile import day_profile
+from pipeline.rollup import concatenate
+from pipeline.rows import HourRules, hour_tables
+from pipeline.settings import PipelineSettings
+from pipeline.source_sqlite import DecodedBatch, LogGap, RecordDecoder, SqliteLog
+from pipeline.tables import Warehouse
+from pipeline.watermark import closed_until, due
+
+_LOG: Final = logging.getLogger("egpu-pipeline")
+
+
+@dataclass(slots=True)
+class Summary:
+    """What a run did, by count; ``seconds`` of wall clock."""
+
+    records: int = 0
+    corrupt: int = 0
+    hours: int = 0
+    hours_made_again: int = 0
+    days: int = 0
+    rows: int = 0
+    seconds: float = 0.0
+    samples: SampleCounts = field(default_factory=SampleCounts)
+
+
+@dataclass(frozen=True, slots=True)
+class HourMaking:
+    """Which hour (start, ms) is made, as which version, from all records up to a position, and whether early."""
+
+    hour_ms: int
+    version: int
+    included: Position
+    forced: bool
+
+
+class _Reader:
+    """One pass over the log into open hours, with the series table that belongs to the decoder's cache."""
+
+    def __init__(self, open_hours: OpenHours, cluster_default: str) -> None:
+        self.open_hours = open_hours
+        self._cluster_default = cluster_default
+        self._generation = 0
+        self.table = SeriesTable(cluster_default=cluster_default)
+
+    def take(self, decoded: DecodedBatch) -> None:
+        """Put a batch into its hours."""
+        if decoded.generation != self._generation:
+            old, self.table = self.table, SeriesTable(cluster_default=self._cluster_default)
+            self.open_hours.renumber(old, self.table)
+            self._generation = decoded.generation
+        for labels in decoded.new_labels:
+            self.table.add(labels)
+        self.open_hours.take(decoded.batch, self.table)
+
+
+class Work:
+    """One process's work on one warehouse. ``clock`` = seconds that only grow."""
+
+    def __init__(
+        self, log: SqliteLog, warehouse: Warehouse, *, settings: PipelineSettings, clock: Callable[[], float]
+    ) -> None:
+        if HOUR_MS % (settings.window_seconds * SECOND_MS):
+            raise Failure(f"window_seconds {settings.window_seconds} does not divide an hour")
+        self._log = log
+        self._warehouse = warehouse
+        self.settings = settings
+        self._clock = clock
+        self.summary = Summary()
+        self._window_ms = settings.window_seconds * SECOND_MS
+        self.checkpoint = warehouse.read_checkpoint()
+        self._late = warehouse.read_late()
+        found = warehouse.hours()
+        self._hours = found.finalised
+        self._torn = found.torn
+        self._days = warehouse.days()
+        self._check_window()
+        self._included = {hour_ms: facts.included for hour_ms, facts in self._hours.items()}
+        self._open = self._new_open_hours(None)
+        ends = (hour_ms + HOUR_MS for hour_ms in self._hours)
+        self._open.closed_until_ms = max([self.checkpoint.closed_until_ms, *ends])
+        self._reader = _Reader(self._open, settings.cluster_default)
+        self._read = self.checkpoint.position
+        self._written_at = self._merged_at = self._heard_at = clock()
+        self._rested_at_position = self._read
+
+    def _check_window(self) -> None:
+        for facts in self._hours.values():
+            if facts.window_ms != self._window_ms:
+                raise Failure(
+                    f"the warehouse was made with windows of {facts.window_ms // SECOND_MS} s, not "
+                    f"{self.settings.window_seconds} s: use window_seconds {facts.window_ms // SECOND_MS} or another "
+                    "warehouse"
+                )
+
+    def _new_open_hours(self, only: frozenset[int] | None) -> OpenHours:
+        return OpenHours(
+            window_ms=self._window_ms,
+            late_accept_ms=self.settings.late_accept_seconds * SECOND_MS,
+            finalised=self._included,
+            only=only,
+        )
+
+    @property
+    def position(self) -> Position:
+        """The place reached in the log."""
+        return self._read
+
+    @property
+    def open_counts(self) -> SampleCounts:
+        """What became of the samples read so far."""
+        return self._open.counts
+
+    @property
+    def open_sample_count(self) -> int:
+        """Samples held for hours not yet closed."""
+        return self._open.sample_count
+
+    def take(self, decoded: DecodedBatch) -> None:
+        """Take in a batch and close the hours that are over."""
+        for position, why in decoded.corrupt:
+            if position > self.checkpoint.corrupt_last:
+                self.summary.corrupt += 1
+            self.checkpoint = self.checkpoint.with_corrupt(position, why)
+        self._reader.take(decoded)
+        self._read = decoded.position
+        self.summary.records += len(decoded.batch.positions)
+        self._note_late()
+        self._close_due()
+        while self._open.sample_count > self.settings.open_samples_max and self._open.buckets:
+            self._close_early(min(self._open.buckets))
+
+    def _note_late(self) -> None:
+        self._late.note(self._open.late)
+        self._open.late.clear()
+
+    def _close_due(self) -> None:
+        over_ms = closed_until(self._open.newest_ms, self.settings.lateness_seconds * SECOND_MS)
+        if over_ms <= self._open.closed_until_ms:
+            return
+        for hour_ms in due(self._open.buckets, over_ms):
+            self._close(hour_ms, forced=False)
+        self._open.closed_until_ms = over_ms
+
+    def _close_early(self, hour_ms: int) -> None:
+        self._close(hour_ms, forced=True)
+        self._open.closed_until_ms = max(self._open.closed_until_ms, hour_ms + HOUR_MS)
+
+    def close_all(self) -> None:
+        """Close every hour that has samples, though more may come; what comes later is merged."""
+        for hour_ms in sorted(hour for hour, bucket in self._open.buckets.items() if bucket.inside_count):
+            self._close_early(hour_ms)
+
+    def _close(self, hour_ms: int, *, forced: bool) -> None:
+        """Make the rows of an open hour. An hour with only samples before its start has none."""
+        bucket = self._open.buckets.pop(hour_ms)
+        if not bucket.inside_count:
+            return
+        version = self._torn.get(hour_ms, 0) + 1
+        self._finalise(bucket, self._reader.table, HourMaking(hour_ms, version, self._read, forced))
+        self.summary.hours += 1
+        if self._read_state_is_due():
+            self.write_state()
+
+    def _finalise(self, bucket: Bucket, table: SeriesTable, making: "HourMaking") -> None:
+        hour_ms = making.hour_ms
+        rules = HourRules(hour_ms, self._window_ms, self.settings.sample_interval_seconds)
+        tables = hour_tables(concatenate(bucket.chunks), table.series, rules)
+        facts = HourFacts(
+            hour_ms=hour_ms,
+            version=making.version,
+            first=bucket.first,
+            included=making.included,
+            first_received_ms=bucket.first_received_ms,
+            sample_count=tables.sample_count,
+            too_late_count=bucket.late_count,
+            late_count=self._late.count("pending", hour_ms),
+            forced=making.forced,
+            window_ms=self._window_ms,
+        )
+        self._warehouse.write_hour(facts, {CONTAINER_USAGE.name: tables.container, GPU_USAGE.name: tables.card})
+        before = self._hours.get(hour_ms)
+        self.summary.samples.distinct += tables.sample_count - (before.sample_count if before else 0)
+        self.summary.rows += tables.container.num_rows + tables.card.num_rows
+        self._hours[hour_ms] = facts
+        self._included[hour_ms] = facts.included
+        self._torn.pop(hour_ms, None)
+        self._make_days(before_ms=day_of(hour_ms))
+
+    def _make_days(self, before_ms: int) -> None:
+        """Profiles of days before a time (ms) that do not match their hours."""
+        for day_ms in stale_days(self._hours, self._days):
+            if day_ms < before_ms:
+                self._make_day(day_ms)
+
+    def _make_day(self, day_ms: int) -> None:
+        hours = sorted(hour_ms for hour_ms in self._hours if day_of(hour_ms) == day_ms)
+        containers, cards = (
+            pa.concat_tables([self._warehouse.read_hour(table, hour_ms) for hour_ms in hours])
+            for table in (CONTAINER_USAGE, GPU_USAGE)
+        )
+        rows = day_profile(containers, cards, day_ms=day_ms, window_ms=self._window_ms)
+        versions = {hour_ms: self._hours[hour_ms].version for hour_ms in hours}
+        facts = DayFacts(day_ms=day_ms, hour_versions=versions, row_count=rows.num_rows)
+        self._warehouse.write_day(facts, rows)
+        self._days[day_ms] = facts
+        self.summary.days += 1
+        self.summary.rows += rows.num_rows
+
+    def merge_late(self) -> None:
+        """Make the hours again for which samples came late, from the log, and every profile that does not match."""
+        self._merged_at = self._clock()
+        rules = LateRules(
+            min(self._log.segments(), default=0),
+            self.settings.late_accept_seconds * SECOND_MS,
+            oldest_kept(self._hours, self.settings.table_retention_days),
+        )
+        before = self._late.count("too_late")
+        upto = max([self._read, *(note.position for note in self._late.pending())])
+        again = hours_to_make_again(self._late, self._hours, rules)
+        closed = (hour_ms for hour_ms in self._torn if hour_ms + HOUR_MS <= self._open.closed_until_ms)
+        again = sorted({*again, *closed_and_held(closed, self._hours, rules)})
+        while again:
+            again = self._make_again(again, upto)
+        self.summary.samples.too_late += self._late.count("too_late") - before
+        self.make_profiles()
+
+    def _make_again(self, hours: list[int], upto: Position) -> list[int]:
+        """One pass over the log for as many hours as memory allows, oldest first; returns those left."""
+        wanted = hours
+        passing = self._new_open_hours(frozenset(wanted))
+        reader = _Reader(passing, self.settings.cluster_default)
+        decoder = RecordDecoder(self.settings.series_count_max)
+        end_ms = wanted[-1] + HOUR_MS
+        for record in self._log.read_between(wanted[0] - self._window_ms, end_ms, upto):
+            for decoded in decoder.decode([record], record.position):
+                reader.take(decoded)
+            while passing.sample_count > self.settings.open_samples_max and len(wanted) > 1:
+                passing.buckets.pop(wanted[-1], None)
+                wanted = wanted[:-1]
+                passing.restrict(frozenset(wanted))
+        oldest = min(self._log.segments(), default=0)
+        for hour_ms in wanted:
+            # Retention may have taken a segment away during the pass; then the hour stays as it was.
+            if hour_ms not in self._hours or self._hours[hour_ms].first.segment >= oldest:
+                self._finish_again(hour_ms, passing.buckets.get(hour_ms), reader.table, upto=upto)
+        return hours[len(wanted) :]
+
+    def _finish_again(self, hour_ms: int, bucket: Bucket | None, table: SeriesTable, *, upto: Position) -> None:
+        version = max(self._torn.get(hour_ms, 0), self._hours[hour_ms].version if hour_ms in self._hours else 0) + 1
+        if bucket is not None and bucket.inside_count:
+            self._finalise(bucket, table, HourMaking(hour_ms, version, upto, forced=False))
+            self.summary.hours_made_again += 1
+        for note in self._late.pending():
+            if note.hour_ms == hour_ms:
+                facts = self._hours.get(hour_ms)
+                limit = self.settings.late_accept_seconds * SECOND_MS
+                late = facts is not None and note.received_ms - facts.first_received_ms > limit
+                self._late.decide((note.position, hour_ms), "too_late" if late else "merged")
+
+    def make_profiles(self) -> None:
+        """Every profile that does not match its hours."""
+        self._make_days(before_ms=1 << 62)
+
+    def _read_state_is_due(self) -> bool:
+        return self._clock() - self._written_at >= self.settings.checkpoint_seconds
+
+    def write_state(self) -> None:
+        """Late notes, then the checkpoint, then the informative copy in the log folder."""
+        newest = max((note.received_ms for note in self._late.notes.values()), default=0)
+        self._late.forget(newest - self.settings.late_accept_seconds * SECOND_MS)
+        self.checkpoint = replace(
+            self.checkpoint,
+            position=restart_position(self._open.buckets.values(), self._read),
+            closed_until_ms=max(self._open.closed_until_ms, 0),
+        )
+        self._warehouse.write_state(self.checkpoint, self._late)
+        self._log.note_position(self._read)
+        self._written_at = self._clock()
+
+    def retire(self) -> None:
+        """Remove tables older than the retention."""
+        oldest = oldest_kept(self._hours, self.settings.table_retention_days)
+        if oldest < 0:
+            return
+        self._warehouse.remove_before(oldest)
+        for hour_ms in [hour_ms for hour_ms in self._hours if hour_ms < oldest]:
+            del self._hours[hour_ms], self._included[hour_ms]
+        self._days = {day_ms: facts for day_ms, facts in self._days.items() if day_ms >= oldest}
+
+    def accept_gap(self, gap: LogGap) -> None:
+        """Go on after records that were lost, and keep their names."""
+        self._read = gap.resume
+        self.checkpoint = replace(self.checkpoint, position=gap.resume, gaps=(*self.checkpoint.gaps, str(gap)))
+
+    def rest(self) -> None:
+        """The log's end is reached for now: with --follow, merge now and then, and close the hours of a dead source."""
+        now = self._clock()
+        if self._read != self._rested_at_position:
+            self._rested_at_position, self._heard_at = self._read, now
+        if now - self._heard_at >= self.settings.idle_close_seconds and self._open.buckets:
+            self.close_all()
+            self.merge_late()
+        if now - self._merged_at >= self.settings.merge_seconds:
+            self.merge_late()
+            self.retire()
+        self.make_profiles()
+        if self._read_state_is_due():
+            self.write_state()
