@@ -16,11 +16,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+from counting import samples_in_log, samples_in_tables
 from manifests import write_manifests
+
+from egpu_runtime.contract import metrics
 
 SEED = 7
 READY_SECONDS = 20.0
 BRANCH = "egpu/rightsizing"
+MEMORY_SERIES = frozenset({metrics.CONTAINER_MEMORY_USED.name, metrics.GPU_MEMORY_USED.name})
 
 
 class Demo:
@@ -111,20 +115,19 @@ def send_fleet(demo: Demo) -> int:
 
 
 def roll_up(demo: Demo) -> int:
-    """Log to tables; distinct samples the tables were made from."""
+    """Log to tables; the samples that were read."""
     summary = demo.output / "pipeline.json"
     demo.run(
         "egpu-pipeline",
         *("run", "--log", demo.log, "--warehouse", demo.warehouse),
         *("--sample-interval-seconds", "120", "--summary-file", summary),
     )
-    return int(json.loads(summary.read_text())["samples_distinct"])
+    return int(json.loads(summary.read_text())["samples_read"])
 
 
 def write_back(demo: Demo) -> None:
     """Manifests as a platform team would keep them, in git; the plan as commits on a branch of it."""
-    workloads = demo.read("egpu-pipeline", "report", "workloads", "--warehouse", demo.warehouse, "--format", "json")
-    write_manifests(demo.manifests, workloads)
+    write_manifests(demo.manifests, demo.warehouse)
     git = ["git", "-C", str(demo.manifests), "-c", "user.name=demo", "-c", "user.email=demo@localhost"]
     subprocess.run(["git", "init", "-q", "-b", "main", str(demo.manifests)], check=True)
     subprocess.run([*git, "add", "."], check=True)
@@ -135,14 +138,14 @@ def write_back(demo: Demo) -> None:
         *("--branch", BRANCH, "--no-dry-run"),
     )
     commits = subprocess.run(
-        [*git, "rev-list", "--count", f"main..{BRANCH}"], check=True, capture_output=True, text=True
-    ).stdout.strip()
-    shown = subprocess.run(
-        [*git, "show", "--format=%h %s%n%n%b", BRANCH], check=True, capture_output=True, text=True
-    ).stdout
-    say(f"\n{commits} commits on branch {BRANCH}; the last one:\n\n{shown}")
-    if int(commits) == 0:
+        [*git, "rev-list", "--reverse", f"main..{BRANCH}"], check=True, capture_output=True, text=True
+    ).stdout.split()
+    if not commits:
         raise SystemExit("error: the plan changed no manifest")
+    shown = subprocess.run(
+        [*git, "show", "--format=%h %s%n%n%b", commits[0]], check=True, capture_output=True, text=True
+    ).stdout
+    say(f"\n{len(commits)} commits on branch {BRANCH}; the first one:\n\n{shown}")
 
 
 def main() -> None:
@@ -160,10 +163,14 @@ def main() -> None:
     stage(1, "a fleet without GPUs, 28 days: replay -> remote write -> collector -> log")
     sent = send_fleet(demo)
     stage(2, "log -> tables")
-    rolled_up = roll_up(demo)
-    if sent != rolled_up:
-        raise SystemExit(f"error: {sent} samples were acknowledged, the tables were made from {rolled_up}")
-    say(f"every sample arrived: {sent} acknowledged, {rolled_up} in the tables")
+    read = roll_up(demo)
+    logged = samples_in_log(demo.log, MEMORY_SERIES)
+    tabled = samples_in_tables(demo.warehouse)
+    if sent != read or logged != tabled or not logged:
+        raise SystemExit(
+            f"error: {sent} sent, {read} read; of the memory use {logged} in the log, {tabled} in the rows"
+        )
+    say(f"{sent:,} samples acknowledged and read; {logged:,} of memory use in the log, as many in the rows")
     stage(3, "quota against use, the idle first")
     demo.run("egpu-pipeline", "report", "tenants", "--warehouse", demo.warehouse)
     stage(4, "tables -> plan")

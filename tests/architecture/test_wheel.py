@@ -1,4 +1,4 @@
-"""The wheel holds everything a process needs: it decodes a record and renders a page from a folder that is not the repo."""
+"""The wheel holds everything a process needs, and runs from a folder that is not the repo."""
 
 import os
 import subprocess

@@ -6,7 +6,7 @@ import secrets
 from typing import Any
 
 import pytest
-from conftest import Chain
+from stages import Chain
 
 MIB = 1 << 20
 HEADER = (

@@ -17,11 +17,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from prometheus_program import Prometheus, running_prometheus
+from stages import Chain
 
 from collector.contract.samples import SampleDecoder
 from egpu_runtime.contract import metrics
@@ -29,8 +29,6 @@ from egpu_runtime.contract.units import STALE_MARKER_BITS
 from egpu_runtime.fleet.pages import PAGE_SEQUENCE
 from egpu_runtime.fleet.trace import COLUMNS
 
-if TYPE_CHECKING:  # several folders have a conftest; which one that name means at run time is a matter of order
-    from conftest import Chain
 
 PACKAGES = {"egpu-runtime": "egpu_runtime", "egpu-collector": "collector", "egpu-pipeline": "pipeline"}
 WINDOW_SECONDS = 10
@@ -81,7 +79,7 @@ def write_trace(path: Path) -> None:
 class Programs:
     """The processes around one run: they come and go, their folder stays."""
 
-    chain: "Chain"
+    chain: Chain
     collector_port: int
 
     @contextmanager
@@ -182,7 +180,7 @@ def check_pages(stored: dict[Series, list[tuple[int, float]]], pages: dict[int, 
     return len(by_time)
 
 
-def check_container_rows(chain: "Chain", stored: dict[Series, list[tuple[int, float]]]) -> int:
+def check_container_rows(chain: Chain, stored: dict[Series, list[tuple[int, float]]]) -> int:
     """container_usage_5m says of every pod and window what Prometheus stored; the samples it counts."""
     expected: dict[tuple[str, int], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for labels, samples in stored.items():
@@ -204,7 +202,7 @@ def check_container_rows(chain: "Chain", stored: dict[Series, list[tuple[int, fl
     return sum(row["sample_count"] for row in rows.values())
 
 
-def check_card_rows(chain: "Chain", stored: dict[Series, list[tuple[int, float]]]) -> None:
+def check_card_rows(chain: Chain, stored: dict[Series, list[tuple[int, float]]]) -> None:
     """gpu_usage_5m counts each card's samples once."""
     expected: dict[tuple[str, int], list[float]] = defaultdict(list)
     for labels, samples in stored.items():
@@ -219,7 +217,7 @@ def check_card_rows(chain: "Chain", stored: dict[Series, list[tuple[int, float]]
 
 
 @contextmanager
-def scraped_fleet(chain: "Chain") -> Iterator[tuple[Programs, Prometheus, Callable[[], "contextmanager[None]"]]]:
+def scraped_fleet(chain: Chain) -> Iterator[tuple[Programs, Prometheus, Callable[[], "contextmanager[None]"]]]:
     """A Prometheus that scrapes a target not yet there and writes to a collector not yet there.
 
     The fleet is started by the caller once samples flow: Prometheus forwards only what is newer than its own start.
@@ -265,7 +263,7 @@ OURS = f'{{job="{JOB}",__name__=~"egpu_.*"}}'
 
 
 @pytest.mark.end_to_end
-def test_what_prometheus_stored_is_in_the_tables_once(chain: "Chain") -> None:
+def test_what_prometheus_stored_is_in_the_tables_once(chain: Chain) -> None:
     with scraped_fleet(chain) as (programs, prometheus, fleet), programs.collector():
         wait_until("Prometheus writes to the collector", lambda: bool(logged(chain.log)))
         with fleet():
@@ -278,7 +276,7 @@ def test_what_prometheus_stored_is_in_the_tables_once(chain: "Chain") -> None:
 
 
 @pytest.mark.end_to_end
-def test_the_same_with_ten_kills_of_collector_and_pipeline(chain: "Chain") -> None:
+def test_the_same_with_ten_kills_of_collector_and_pipeline(chain: Chain) -> None:
     pauses = itertools.cycle((1.6, 2.3, 1.9, 2.7))
     with scraped_fleet(chain) as (programs, prometheus, fleet):
         with programs.collector():

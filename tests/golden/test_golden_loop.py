@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Chain
+from stages import Chain
 
 START_MS = 1_767_571_200_000  # Monday 2026-01-05T00:00Z
 MINUTE_MS = 60_000
