@@ -61,8 +61,8 @@ class Judge:
         return [
             by_memory or by_core
             for by_memory, by_core in zip(
-                exceeded(self.later.memory, slices.after_memory, slices.after_memory < slices.before_memory),
-                exceeded(self.later.core, slices.after_core * PERCENT_UNITS, slices.after_core < slices.before_core),
+                exceeded(self.later.memory, slices.after_memory, slices.memory_advised),
+                exceeded(self.later.core, slices.after_core * PERCENT_UNITS, slices.core_advised),
                 strict=True,
             )
         ]
@@ -70,9 +70,9 @@ class Judge:
     def slices(self) -> BackTest | None:
         """All memory slices that were advised before the split."""
         slices = self.past.slices
-        verdicts = exceeded(self.later.memory, slices.after_memory, slices.after_memory < slices.before_memory)
+        verdicts = exceeded(self.later.memory, slices.after_memory, slices.memory_advised)
         found = self.test([verdict for verdict in verdicts if verdict], "memory slices")
-        acted = slices.after_memory < slices.before_memory
+        acted = slices.memory_advised
         quota = int(slices.before_memory[acted].sum())
         return found and replace(found, kept_ratio=int(slices.after_memory[acted].sum()) / max(quota, 1))
 

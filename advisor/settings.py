@@ -140,7 +140,7 @@ class AdvisorSettings(ProcessSettings):
     by ``backtest`` on a part chosen with ``--namespace``."""
 
     dialect: DialectName = "egpu"
-    """Dialect of the changes written to manifests: ``egpu`` or ``hami``. Default egpu."""
+    """Name of the dialect in which changes are written to manifests, ``egpu`` or ``hami``. Default egpu."""
 
     def __post_init__(self) -> None:
         hours_of(self.history_min)

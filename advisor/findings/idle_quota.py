@@ -45,15 +45,18 @@ class Slices:
     """Per workload of a fleet, [n] each: what it may use now (``before``), what it should (``after``), and why not.
 
     Memory in MiB, compute in percent of a card. ``after`` equals ``before`` where nothing is changed; ``before_memory``
-    is the whole card where no quota is known. ``refusals[i]`` is empty, or says why workload i is not to be judged;
-    ``trend`` = memory to which the last week's growth leads while the advice holds; ``preallocating`` = constant use
-    near the quota, as of frameworks that allocate all at start.
+    is the whole card where no quota is known. ``advised`` = the rule stands by ``after`` and is judged by it (with a
+    least change of 0 also where it needs the whole quota). ``refusals[i]`` is empty, or says why workload i is not to
+    be judged; ``trend`` = memory to which the last week's growth leads while the advice holds; ``preallocating`` =
+    constant use near the quota, as of frameworks that allocate all at start.
     """
 
     before_memory: Ints
     before_core: Ints
     after_memory: Ints
     after_core: Ints
+    memory_advised: Bools
+    core_advised: Bools
     memory_peak: Floats
     core_peak: Floats
     history: Doubles
@@ -124,8 +127,10 @@ def size(fleet: Fleet, settings: AdvisorSettings) -> Slices:
     return Slices(
         before_memory=quota,
         before_core=core_quota,
-        after_memory=np.where(open_rows & _large(quota, memory, settings), memory, quota),
-        after_core=np.where(open_rows & _large(core_quota, core, settings), core, core_quota),
+        after_memory=np.where(open_rows & _large(quota, memory, settings), np.minimum(memory, quota), quota),
+        after_core=np.where(open_rows & _large(core_quota, core, settings), np.minimum(core, core_quota), core_quota),
+        memory_advised=open_rows & _large(quota, memory, settings),
+        core_advised=open_rows & _large(core_quota, core, settings),
         memory_peak=peak,
         core_peak=peaks(fleet.core),
         history=history,
@@ -145,9 +150,9 @@ def _snapped(needed: Doubles, grain: int, floor: int) -> Ints:
     return np.maximum(up, floor)
 
 
-def _large(before: Ints, after: Ints, settings: AdvisorSettings) -> Bools:
+def _large(before: Ints, needed: Ints, settings: AdvisorSettings) -> Bools:
     """A change is worth a restart when it gives back the least share; a slice is never raised above its quota."""
-    return (after < before) & (before - after >= settings.change_min_ratio * before)
+    return np.asarray(before - np.minimum(needed, before) >= settings.change_min_ratio * before)
 
 
 def _refusal(fact: Facts, seen: tuple[float, float, bool], settings: AdvisorSettings) -> str:
