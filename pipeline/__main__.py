@@ -35,14 +35,14 @@ WarehouseFolder = Annotated[Path, typer.Option("--warehouse", help="Folder of th
 
 
 @contextmanager
-def _shown(log: SqliteLog, follow: bool) -> Iterator[Progress | None]:
+def _shown(follow: bool) -> Iterator[Progress | None]:
     """A progress line on a terminal, nothing elsewhere."""
     if follow or not sys.stderr.isatty():
         yield None
         return
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[now]}"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        progress.add_task("log to tables", total=log.end().position.row or None, now="")
+        progress.add_task("log to tables", total=None, now="")
         yield progress
 
 
@@ -87,12 +87,15 @@ def run_command(
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
     order = Order(log, warehouse, follow=follow)
-    with _shown(SqliteLog(log), follow) as shown:
+    source = SqliteLog(log)
+    with _shown(follow) as shown:
 
         def on_batch(work: Work) -> None:
             if shown is not None:
+                read = work.summary.records
                 now = f"{work.open_counts.read:,} samples, {work.summary.hours} hours"
-                shown.update(shown.task_ids[0], completed=work.position.row, now=now)
+                left = source.records_after(work.position)
+                shown.update(shown.task_ids[0], completed=read, total=read + left, now=now)
 
         summary = run_pipeline(order, settings, stop=stop, progress=on_batch)
     _report_done(summary, summary_file)

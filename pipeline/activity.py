@@ -43,7 +43,7 @@ def activity(targets: Sequence[Target], windows: Windows, *, node_of: Mapping[Ro
     known = group >= 0
     heard = (windows.count[known, 1:] > 0).astype(np.int64)
     by_group = greatest_by_row(heard, group[known], row_count=len(nodes) * len(USE_SOURCES))
-    active: Flags = np.greater(by_group.reshape(len(nodes), len(USE_SOURCES), -1).transpose(1, 0, 2), 0)
+    active: Flags = np.greater(by_group.reshape(len(nodes), len(USE_SOURCES), heard.shape[1]).transpose(1, 0, 2), 0)
     return Activity(nodes, active, group)
 
 

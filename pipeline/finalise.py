@@ -91,9 +91,10 @@ class LateNote:
 
 @dataclass(slots=True)
 class LateBook:
-    """Late records by (position, hour); the same record read twice is noted once."""
+    """Late records by (position, hour); the same record read twice is noted once. ``changed`` = not yet written."""
 
     notes: dict[tuple[Position, int], LateNote] = field(default_factory=dict)
+    changed: bool = False
 
     def note(self, records: Iterable[LateRecord]) -> int:
         """Take in late records; returns how many samples of them are new."""
@@ -107,10 +108,12 @@ class LateBook:
                 record.position, record.hour_ms, record.received_ms, record.sample_count, decision
             )
             new += record.sample_count
+            self.changed = True
         return new
 
     def decide(self, key: tuple[Position, int], decision: Decision) -> None:
         """Write down what became of a note."""
+        self.changed = True
         self.notes[key] = replace(self.notes[key], decision=decision)
 
     def pending(self) -> list[LateNote]:
@@ -128,11 +131,13 @@ class LateBook:
 
     def forget(self, received_before_ms: int) -> None:
         """Drop decided notes received before a time; they are operational and must not grow without end."""
-        self.notes = {
+        kept = {
             key: note
             for key, note in self.notes.items()
             if note.decision == "pending" or note.received_ms >= received_before_ms
         }
+        self.changed = self.changed or len(kept) < len(self.notes)
+        self.notes = kept
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,8 +103,8 @@ def keep_valid(batch: Batch, table: SeriesTable, counts: SampleCounts) -> _Kept:
     readings = table.readings
     ours = readings.first[batch.series]
     known = ours >= 0
-    # NaN compares false, so does infinity with the default bound.
-    good = known & (np.abs(batch.value) < readings.valid_max[batch.series])
+    # NaN compares false, so does infinity with the default bound; times before 1970 have no folder.
+    good = known & (np.abs(batch.value) < readings.valid_max[batch.series]) & (batch.timestamp_ms >= 0)
     counts.read += len(ours)
     if good.all():
         series, time, value = batch.series, batch.timestamp_ms, batch.value

@@ -243,6 +243,17 @@ class Warehouse:
 
     def write_state(self, checkpoint: Checkpoint, late: LateBook) -> None:
         """Late notes first, then the checkpoint: what it passes over must already be noted."""
+        if late.changed:
+            self._write_late(late)
+            late.changed = False
+        path = self._folder / _STATE_FOLDER / _CHECKPOINT_FILE
+        writing = path.with_suffix(".writing")
+        writing.write_bytes(msgspec.json.encode(checkpoint))
+        _sync(writing)
+        writing.rename(path)
+        _sync(path.parent)
+
+    def _write_late(self, late: LateBook) -> None:
         rows = sorted(late.notes.values(), key=lambda note: (note.position, note.hour_ms))
         columns = (
             [note.position.segment for note in rows],
@@ -253,15 +264,7 @@ class Warehouse:
             [note.decision for note in rows],
         )
         data = pa.table(dict(zip(LATE_SAMPLES.column_names(), columns, strict=True)), schema=schema(LATE_SAMPLES))
-        folder = self._folder / LATE_SAMPLES.name
-        if rows or folder.exists():
-            self._write_file(folder, data, None)
-        path = self._folder / _STATE_FOLDER / _CHECKPOINT_FILE
-        writing = path.with_suffix(".writing")
-        writing.write_bytes(msgspec.json.encode(checkpoint))
-        _sync(writing)
-        writing.rename(path)
-        _sync(path.parent)
+        self._write_file(self._folder / LATE_SAMPLES.name, data, None)
 
     def read_late(self) -> LateBook:
         """The late notes."""

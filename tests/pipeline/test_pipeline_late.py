@@ -144,3 +144,26 @@ def test_old_tables_are_removed(run_log, rows_of, tmp_path: Path) -> None:  # ty
     run_log(tmp_path, table_retention_days=1)
     assert len(rows_of(tmp_path)["container_usage_5m"]) == 2
     assert decisions(tmp_path) == [(1, "too_late")]
+
+
+def test_an_hour_without_a_container_or_card_is_an_hour(run_log, rows_of, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    owner = {"__name__": "kube_pod_owner", "namespace": "s", "pod": "p", "owner_kind": "Job", "owner_name": "j"}
+    append(tmp_path / "log", [[(owner, START_MS, 1.0), ({"__name__": "up"}, START_MS, 1.0)]], received_ms=RECEIVED_MS)
+    summary = run_log(tmp_path)
+    assert (summary.hours, summary.rows, summary.samples.unknown) == (1, 0, 1)
+    assert rows_of(tmp_path) == {"container_usage_5m": [], "gpu_usage_5m": [], "workload_profile_1d": []}
+
+
+def test_an_empty_log_is_no_error(run_log, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "log").mkdir()
+    assert run_log(tmp_path).hours == 0
+    append(tmp_path / "log", [[]], received_ms=RECEIVED_MS)
+    assert run_log(tmp_path).records == 1
+
+
+def test_impossible_times_are_dropped_and_counted(run_log, rows_of, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    times = (-1, -(1 << 60), 1 << 60, RECEIVED_MS + 600_001, RECEIVED_MS + 600_000, START_MS)
+    append(tmp_path / "log", [[memory(time, 1.0) for time in times]], received_ms=RECEIVED_MS)
+    counts = run_log(tmp_path).samples
+    assert (counts.read, counts.invalid, counts.future, counts.distinct) == (6, 2, 2, 2)
+    assert len(rows_of(tmp_path)["container_usage_5m"]) == 2
