@@ -3,7 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -127,7 +127,7 @@ def explain(
     found = matching(evidence.fleet.keys, name)
     if not found:
         raise Failure(f"no workload is called {name!r}")
-    plan = make_plan(evidence, settings)
+    plan = make_plan(evidence, replace(settings, origin_count=0))
     typer.echo("\n".join(explain_workload(plan, evidence.fleet, key, settings=settings) for key in found), nl=False)
 
 

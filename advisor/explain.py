@@ -9,7 +9,7 @@ from advisor.demand import Fleet, history_days, peaks, span
 from advisor.findings import idle_quota
 from advisor.findings.idle_quota import PERCENT_UNITS
 from advisor.settings import AdvisorSettings
-from advisor.wording import backtest_sentence, day_and_hour, gibibytes, hour_ranges
+from advisor.wording import backtest_sentence, count, day_and_hour, gibibytes, hour_ranges
 
 
 def matching(plan_keys: Sequence[WorkloadKey], name: str) -> list[WorkloadKey]:
@@ -41,7 +41,8 @@ def _figures(one: Fleet, settings: AdvisorSettings) -> Iterator[str]:
     peak = float(np.nan_to_num(peaks(one.memory)[0]))
     factor = float(idle_quota.multiplier(np.array([history]), settings)[0])
     seen = float((~np.isnan(one.memory)).mean())
-    yield f"  replicas alive: {fact.live_replicas} on {len(fact.cards)} cards of {_amount(fact.card_memory_mib)}"
+    cards = count(len(fact.cards), "card")
+    yield f"  replicas alive: {fact.live_replicas} on {cards} of {_amount(fact.card_memory_mib)}"
     yield f"  quota: {_amount(fact.memory_quota_mib)} of memory, {fact.core_quota_percent} % of compute"
     yield f"  history: {span(history)}, observed {fact.observed_ratio:.0%} of its windows, {seen:.0%} of the hours read"
     yield f"  memory peak: {gibibytes(peak)}; constant near its quota: {'yes' if slices.preallocating[0] else 'no'}"
@@ -78,7 +79,7 @@ def _advice(plan: Plan, key: WorkloadKey) -> Iterator[str]:
     for group in (each for each in plan.groups if key in each.members):
         said = True
         shared = "beyond its memory" if group.oversubscribed else "within its memory"
-        members = f"{len(group.members)} members on {group.cards} cards"
+        members = f"{len(group.members)} members on {count(group.cards, 'card')}"
         yield f"advice: share a card {shared} in group {group.name}, {members}"
         yield f"  why: {group.reason}"
         yield f"  fullest hour of the week: {gibibytes(max(group.load_mib))} of {gibibytes(group.capacity_mib)}"
@@ -100,7 +101,7 @@ def backtest_report(plan: Plan) -> str:
     lines = [
         _line("idle quota", plan.slices_backtest, "of the quota kept"),
         _line("complementary peaks", plan.packing_backtest, "of the cards kept"),
-        *(_line(f"training beside {each.workload}", each.backtest, "") for each in plan.train_windows),
+        _training_line(plan),
         "",
     ]
     if plan.origins:
@@ -114,6 +115,19 @@ def backtest_report(plan: Plan) -> str:
         clean = sum(each.card_violated_ratio == 0 for each in plan.origins)
         lines.append(f"no card above its memory in {clean} of {len(plan.origins)} origins")
     return "\n".join(lines) + "\n"
+
+
+def _training_line(plan: Plan) -> str:
+    """All training hours together; what was not found in the first part is not judged."""
+    judged = [window for window in plan.train_windows if window.backtest is not None]
+    if not judged:
+        return "train beside inference: nothing to judge"
+    hours = sum(window.gpu_hours_per_week for window in judged)
+    busy = sum(window.gpu_hours_per_week * window.false_idle_ratio for window in judged)
+    return (
+        f"train beside inference: {hours:.1f} GPU-hours a week beside {count(len(judged), 'workload')} on the later data, "
+        f"{busy / max(hours, 1e-9):.4%} of them busy"
+    )
 
 
 def _line(what: str, test: BackTest | None, kept: str) -> str:

@@ -7,8 +7,12 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from egpu_runtime.contract.configuration import ProcessSettings
 from egpu_runtime.contract.resources import DialectName
 
+Fallback = Literal["auto", "on", "off"]
 SliceRule = Literal["by_history", "plain"]
 
+_AT_LEAST_ONE = frozenset(
+    {"history_max_days", "memory_grain_mib", "pool_workload_count_max", "origin_train_days", "origin_test_days"}
+)
 _HOURS_BY_UNIT = {"h": 1.0, "d": 24.0}
 
 
@@ -83,9 +87,9 @@ class AdvisorSettings(ProcessSettings):
     packing_margin_min: float = 1.1
     """Least margin on the load of a card shared over time, ratio. Default 1.1; the calibrated one may be larger."""
 
-    oversubscription_fallback: bool = True
-    """Whether the enforcer moves pages to host memory when a card overflows. Default on, our runtime does; off allows
-    only groups whose slices fit the card."""
+    oversubscription_fallback: Fallback = "auto"
+    """Whether the enforcer moves pages to host memory when a card overflows: ``auto``, ``on`` or ``off``. Default auto
+    = on in the dialect egpu, whose runtime does, else off: only groups whose slices fit the card."""
 
     pool_workload_count_max: int = 500
     """Workloads packed together at most. Default 500: the search stays within seconds and loses little beyond."""
@@ -135,9 +139,9 @@ class AdvisorSettings(ProcessSettings):
     origin_test_days: int = 7
     """Days after a rolling origin on which the plan is judged. Default 7, the validity of the advice."""
 
-    origin_workload_count_max: int = 1000
-    """Rolling origins are computed up to this many workloads. Default 1000, about a minute; larger fleets get them
-    by ``backtest`` on a part chosen with ``--namespace``."""
+    origin_workload_count_max: int = 5000
+    """Rolling origins are computed up to this many workloads. Default 5000, about half a minute; for larger fleets
+    raise it, or choose a part with ``--namespace``."""
 
     dialect: DialectName = "egpu"
     """Name of the dialect in which changes are written to manifests, ``egpu`` or ``hami``. Default egpu."""
@@ -148,10 +152,18 @@ class AdvisorSettings(ProcessSettings):
             ZoneInfo(self.time_zone)
         except (ZoneInfoNotFoundError, ValueError) as error:
             raise ValueError(f"{self.time_zone!r} is not a known time zone") from error
-        if self.history_max_days < 1 or self.pool_workload_count_max < 1 or self.memory_grain_mib < 1:
-            raise ValueError("history_max_days, pool_workload_count_max and memory_grain_mib must be at least 1")
-        if not 0.0 < self.split_ratio < 1.0:
-            raise ValueError("split_ratio must lie between 0 and 1")
+        for name, value in vars(self).items():
+            if name.endswith("_ratio") and not 0.0 <= value <= 1.0:
+                raise ValueError(f"{name} must lie between 0 and 1")
+            if isinstance(value, int) and value < (1 if name in _AT_LEAST_ONE else 0):
+                raise ValueError(f"{name} is too small")
+
+    @property
+    def has_fallback(self) -> bool:
+        """Whether a card may be filled beyond its memory at all."""
+        if self.oversubscription_fallback == "auto":
+            return self.dialect == "egpu"
+        return self.oversubscription_fallback == "on"
 
     @property
     def history_min_days(self) -> float:

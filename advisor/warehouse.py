@@ -110,26 +110,29 @@ class Warehouse:
         if not isinstance(last_ms, int):
             raise Failure(f"{self._folder}: table {WORKLOAD_PROFILE.name} is empty")
         first_ms = last_ms - (days_max - 1) * DAY_MS
+        self._rows(
+            "CREATE OR REPLACE TEMP TABLE last_days AS "
+            f"SELECT cluster, max(day_start_ms) AS last_ms FROM {WORKLOAD_PROFILE.name} GROUP BY cluster"
+        )
         self._select(selection, first_ms)
         keys = tuple(WorkloadKey(*map(str, row)) for row in self._rows(f"SELECT {_KEYS} FROM chosen ORDER BY position"))
         if not keys:
             raise Failure("no workload matches --namespace and --workload")
-        days = days_max
-        memory = np.full((len(keys), days * HOURS_PER_DAY), np.nan, np.float32)
+        memory = np.full((len(keys), days_max * HOURS_PER_DAY), np.nan, np.float32)
         core = np.full_like(memory, np.nan)
         self._fill_profiles(memory, core, first_ms)
-        facts = self._facts(last_ms)
+        facts = self._facts(first_ms)
         hours = np.flatnonzero(~np.isnan(memory).all(axis=0) | ~np.isnan(core).all(axis=0))
         if hours.size == 0:
             raise Failure(f"{self._folder}: no workload was ever observed in the last {days_max} days")
         first, end = int(hours[0]), int(hours[-1]) + 1
         fleet = Fleet(keys, facts, first_ms + first * HOUR_MS, memory[:, first:end], core[:, first:end])
-        return fleet, self._held(last_ms)
+        return fleet, self._held()
 
     def _select(self, selection: Selection, first_ms: int) -> None:
         """Temporary table ``chosen``: the selected workloads, numbered in the order of their keys."""
-        where, parameters = "day_start_ms >= ?", [first_ms]
-        values: list[object] = [*parameters]
+        where = "day_start_ms >= ?"
+        values: list[object] = [first_ms]
         if selection.namespaces:
             where += f" AND namespace IN ({', '.join('?' * len(selection.namespaces))})"
             values += selection.namespaces
@@ -160,8 +163,8 @@ class Warehouse:
             by_day[0][position, day] = np.ceil(_lists(batch.column("memory")) / MIB)
             by_day[1][position, day] = np.round(_lists(batch.column("core")) * CORE_UNITS)
 
-    def _facts(self, last_ms: int) -> tuple[Facts, ...]:
-        """Facts of the newest row of each workload; who has none on the last day has no live replica."""
+    def _facts(self, first_ms: int) -> tuple[Facts, ...]:
+        """Newest facts of each workload; who has no row on its cluster's last day has no live replica."""
         columns = (
             "memory_quota_bytes",
             "core_quota_ratio",
@@ -172,23 +175,23 @@ class Warehouse:
             "gpu_uuids",
             "advice",
             "tenant",
-            "day_start_ms",
         )
         newest = ", ".join(f"arg_max({name}, day_start_ms) AS {name}" for name in columns)
         query = (
-            f"SELECT {newest}, sum(observed_ratio * window_count) / nullif(sum(window_count), 0) "
-            f"FROM {WORKLOAD_PROFILE.name} JOIN chosen USING ({_KEYS}) GROUP BY position ORDER BY position"
+            f"SELECT {newest}, max(day_start_ms) = any_value(last_ms), "
+            "sum(observed_ratio * window_count) / nullif(sum(window_count), 0) "
+            f"FROM {WORKLOAD_PROFILE.name} JOIN chosen USING ({_KEYS}) JOIN last_days USING (cluster) "
+            "WHERE day_start_ms >= ? GROUP BY position ORDER BY position"
         )
-        return tuple(_fact(row, last_ms) for row in self._rows(query))
+        return tuple(_fact(row) for row in self._rows(query, first_ms))
 
-    def _held(self, last_ms: int) -> dict[tuple[str, str], frozenset[str]]:
+    def _held(self) -> dict[tuple[str, str], frozenset[str]]:
         """Cards held on the last day by workloads that are not selected, and by containers nobody is known for."""
-        held: dict[tuple[str, str], set[str]] = defaultdict(set)
-        query = (
+        rows = self._rows(
             f"SELECT cluster, gpu_model, unnest(gpu_uuids) FROM {WORKLOAD_PROFILE.name} "
-            f"ANTI JOIN chosen USING ({_KEYS}) WHERE day_start_ms = ? AND live_replicas > 0"
+            f"ANTI JOIN chosen USING ({_KEYS}) JOIN last_days USING (cluster) "
+            "WHERE day_start_ms = last_ms AND live_replicas > 0"
         )
-        rows = self._rows(query, last_ms)
         if self._has(CONTAINER_USAGE):
             rows += self._rows(
                 f"SELECT DISTINCT cluster, gpu_model, gpu_uuid FROM {CONTAINER_USAGE.name} WHERE attribution <> ? "
@@ -196,6 +199,7 @@ class Warehouse:
                 f"SELECT max(dt) FROM {CONTAINER_USAGE.name}))",
                 ATTRIBUTED,
             )
+        held: dict[tuple[str, str], set[str]] = defaultdict(set)
         for cluster, model, uuid in rows:
             if uuid:
                 held[(str(cluster), str(model or ""))].add(str(uuid))
@@ -234,9 +238,9 @@ class Warehouse:
         return gcd(HOUR_MS, *(int(str(row[0])) for row in rows)) if rows else None
 
 
-def _fact(row: tuple[object, ...], last_ms: int) -> Facts:
-    quota, core_quota, total, live, per_card, per_pod, cards, advice, tenant, day_ms, observed = row
-    alive = int(str(live or 0)) if day_ms == last_ms else 0
+def _fact(row: tuple[object, ...]) -> Facts:
+    quota, core_quota, total, live, per_card, per_pod, cards, advice, tenant, on_last_day, observed = row
+    alive = int(str(live or 0)) if on_last_day else 0
     return Facts(
         memory_quota_mib=_mib(quota),
         core_quota_percent=100 if core_quota is None else max(round(float(str(core_quota)) * 100), 1),

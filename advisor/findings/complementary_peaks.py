@@ -117,6 +117,7 @@ def group(
         if fact.live_replicas > 0:
             by_model[(key.cluster, key.gpu_model)].append(row)
     drafts: list[Draft] = []
+    declined: dict[int, str] = {}
     totals: dict[CardKey, ModelTotal] = {}
     for model in sorted({*by_model, *held}):
         rows = by_model.get(model, [])
@@ -124,12 +125,13 @@ def group(
         before = len(outside.union(*(fleet.facts[row].cards for row in rows)))
         kept = len(outside.union(*(fleet.facts[row].cards for row in rows if row in refusals)))
         open_rows = [row for row in rows if row not in refusals]
-        found, bound = _grouped(_pools(fleet, slices, open_rows, sleepers=sleepers, settings=settings), settings)
-        after = kept + sum(draft.cards for draft in found)
+        found = _grouped(_pools(fleet, slices, open_rows, sleepers=sleepers, settings=settings), settings)
+        declined |= found.declined
+        after = kept + _cost(found.drafts)
         if after < before:
-            drafts += found
-        totals[model] = ModelTotal(before, min(before, after), min(before, after, kept + bound))
-    return Grouping(tuple(drafts), totals, refusals)
+            drafts += found.drafts
+        totals[model] = ModelTotal(before, min(before, after), min(before, after, kept + found.bound))
+    return Grouping(tuple(drafts), totals, refusals | declined)
 
 
 def _refusal(fact: Facts, slices: Slices, row: int, settings: AdvisorSettings) -> str:
@@ -137,6 +139,8 @@ def _refusal(fact: Facts, slices: Slices, row: int, settings: AdvisorSettings) -
     reason = general_refusal(fact, float(slices.history[row]), settings)
     if not reason and not fact.card_memory_mib:
         reason = "the memory of its card is not known"
+    if not reason and np.isnan(slices.core_peak[row]):
+        reason = "its compute use was never observed"
     if not reason and fact.cards_per_pod_max > 1:
         reason = f"one pod holds {fact.cards_per_pod_max} cards: only pods on one card are grouped"
     if not reason and fact.replicas_per_card_max > 1:
@@ -152,9 +156,7 @@ def _pools(
     """The rows by card size, by whether their history is long enough to share a card beyond its memory, by sleep."""
     by_kind: dict[tuple[int, bool, bool], list[int]] = defaultdict(list)
     for row in rows:
-        shares_hours = settings.oversubscription_fallback and bool(
-            slices.history[row] >= settings.sharing_history_min_days
-        )
+        shares_hours = bool(slices.history[row] >= settings.sharing_history_min_days)
         by_kind[(fleet.facts[row].card_memory_mib or 0, shares_hours, bool(sleepers[row]))].append(row)
     for (capacity_mib, shares_hours, _), members in sorted(by_kind.items()):
         chosen = np.array(members, np.int64)
@@ -174,17 +176,48 @@ def _pools(
         )
 
 
-def _grouped(pools: Iterator[_Pool], settings: AdvisorSettings) -> tuple[list[Draft], int]:
-    """Groups of all pools of one cluster and model, and the fewest cards that these rules allow."""
-    drafts: list[Draft] = []
+@dataclass(frozen=True, slots=True, eq=False)
+class _Found:
+    """Groups of one cluster and model, the fewest cards its rules allow, and who stays alone for want of a fallback."""
+
+    drafts: list[Draft]
+    bound: int
+    declined: dict[int, str]
+
+
+def _grouped(pools: Iterator[_Pool], settings: AdvisorSettings) -> _Found:
+    """All pools of one cluster and model: by slices, or by hour where that takes fewer cards and has a fallback."""
+    found = _Found([], 0, {})
     bound = 0
     for pool in pools:
         parts = [pool.part(chosen) for chosen in _chunks(pool, settings)]
         margin = calibrated_margin(parts[0], settings) if pool.shares_hours else None
         for part in parts:
-            drafts += _packed(part, margin, settings)
-        bound += min(_bound(pool, way) for way in {None, margin})
-    return drafts, bound
+            by_slice = _drafts(part, None, settings)
+            by_hour = by_slice if margin is None else _drafts(part, margin, settings)
+            fewer = _cost(by_hour) < _cost(by_slice)
+            found.drafts.extend(by_hour if fewer and settings.has_fallback else by_slice)
+            if fewer and not settings.has_fallback:
+                found.declined.update(_declined(by_slice, by_hour))
+        ways = {None, margin} if settings.has_fallback else {None}
+        bound += min(_bound(pool, way) for way in ways)
+    return replace(found, bound=bound)
+
+
+def _cost(drafts: list[Draft]) -> int:
+    return sum(draft.cards for draft in drafts)
+
+
+def _declined(by_slice: list[Draft], by_hour: list[Draft]) -> Iterator[tuple[int, str]]:
+    """Workloads that would share a card beyond its memory and now have one alone."""
+    alone = {int(draft.rows[0]) for draft in by_slice if len(draft.rows) == 1}
+    for draft in by_hour:
+        if draft.oversubscribed:
+            reason = (
+                f"would share a card with {len(draft.rows) - 1} others beyond its memory, "
+                "and nothing catches an overflow: oversubscription_fallback is off"
+            )
+            yield from ((int(row), reason) for row in draft.rows if int(row) in alone)
 
 
 def _chunks(pool: _Pool, settings: AdvisorSettings) -> Iterator[Ints]:
@@ -213,16 +246,6 @@ def calibrated_margin(pool: _Pool, settings: AdvisorSettings) -> float:
         later = loads(pool.memory[:, -HOURS_PER_WEEK:], label, group_count=int(label.max()) + 1)
         greatest.append(float(later.max()) / pool.capacity_mib)
     return max(settings.packing_margin_min, float(np.ceil(min(greatest) * 100) / 100))
-
-
-def _packed(pool: _Pool, margin: float | None, settings: AdvisorSettings) -> list[Draft]:
-    """The pool's groups, by slices or by hour, whichever takes fewer cards."""
-    found = _drafts(pool, None, settings)
-    if margin is not None:
-        by_hour = _drafts(pool, margin, settings)
-        if sum(draft.cards for draft in by_hour) < sum(draft.cards for draft in found):
-            return by_hour
-    return found
 
 
 def _drafts(pool: _Pool, margin: float | None, settings: AdvisorSettings) -> list[Draft]:

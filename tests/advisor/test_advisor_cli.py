@@ -164,6 +164,19 @@ def test_gone_and_unattributed_containers(tmp_path: Path) -> None:
     assert held == {("c1", "A100"): frozenset({"GPU-unknown"})}
 
 
+def test_each_cluster_has_its_own_last_day(tmp_path: Path) -> None:
+    lagging = Made(
+        "lagging", daily(5, low=8, high=50, hours=range(8, 20)), daily(5, low=0.1, high=0.3, hours=range(8, 20))
+    )
+    other = [row | {"cluster": "c2"} for row in profile_rows(lagging)]
+    write(tmp_path, WORKLOAD_PROFILE, [*profile_rows(fleet()[0]), *other])
+    found, _ = Warehouse(tmp_path).read_fleet(Selection(), days_max=35)
+    assert [(key.cluster, fact.live_replicas) for key, fact in zip(found.keys, found.facts, strict=True)] == [
+        ("c1", 1),
+        ("c2", 1),
+    ]
+
+
 def test_hours_read_are_whole_mib_and_gaps_are_nan(tmp_path: Path) -> None:
     memory = np.full(72, 1.0)
     memory[[0, 1, 30, 71]] = np.nan
@@ -189,6 +202,8 @@ def test_hours_read_are_whole_mib_and_gaps_are_nan(tmp_path: Path) -> None:
         (["scan", "--warehouse", "{tables}", "--history-min", "soon"], "is not a duration such as 6h or 3d"),
         (["scan", "--warehouse", "{tables}", "--format", "xml"], "Invalid value"),
         (["scan", "--warehouse", "{tables}", "--output", "{tmp}/a/b"], "No such file"),
+        (["scan", "--warehouse", "{tables}", "--split-ratio", "2"], "split_ratio must lie between 0 and 1"),
+        (["scan", "--warehouse", "{tables}", "--pool-workload-count-max", "0"], "pool_workload_count_max is too small"),
         (["explain", "nobody", "--warehouse", "{tables}"], "no workload is called 'nobody'"),
         (["backtest", "--warehouse", "{tables}", "--split", "soon"], "is not a date"),
         (["backtest", "--warehouse", "{tables}", "--split", "2020-01-01"], "outside the history"),

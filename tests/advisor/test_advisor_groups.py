@@ -11,6 +11,7 @@ from advisor.demand import Facts, Fleet
 from advisor.findings.complementary_peaks import Grouping, group
 from advisor.findings.idle_quota import size
 from advisor.settings import AdvisorSettings
+from egpu_runtime.contract.resources import DialectName
 
 DAYS = 28
 MODEL = ("c1", "A100")
@@ -63,14 +64,29 @@ def test_day_and_night_share_a_card_beyond_its_memory() -> None:
 
 
 def test_without_a_fallback_only_slices_that_fit_share() -> None:
-    settings = AdvisorSettings(oversubscription_fallback=False)
+    settings = AdvisorSettings(oversubscription_fallback="off")
     found, members = grouped({"day": DAY, "night": NIGHT}, settings=settings)
     assert members == []
+    assert found.refusals[0] == (
+        "would share a card with 1 others beyond its memory, and nothing catches an overflow: "
+        "oversubscription_fallback is off"
+    )
     check(found, before=2, after=2, bound=2)
     small = shape(8, 20, range(8, 20))
     found, members = grouped({"a": small, "b": small, "c": small}, settings=settings)
     assert members == [("a", "b", "c")]
     assert not found.drafts[0].oversubscribed
+
+
+@pytest.mark.parametrize(("dialect", "shared"), [("egpu", 1), ("hami", 0)])
+def test_the_dialect_says_whether_there_is_a_fallback(dialect: DialectName, shared: int) -> None:
+    assert len(grouped({"day": DAY, "night": NIGHT}, settings=AdvisorSettings(dialect=dialect))[1]) == shared
+
+
+def test_unknown_compute_is_not_taken_for_idle() -> None:
+    found, members = grouped({"day": DAY, "night": NIGHT}, core_units=float("nan"))
+    assert members == []
+    assert found.refusals[0] == "its compute use was never observed"
 
 
 def test_short_history_shares_only_where_the_slices_fit() -> None:
