@@ -1,15 +1,13 @@
 """Remote write to durable samples: how many a second, and how many for a second of the receiver's CPU.
 
 ``python tests/bench/bench_remote_write.py`` sends pre-encoded bodies (2,000 samples each of 20,000 series with 12
-labels) over keep-alive connections to ``egpu-collector`` and, when ``PROMETHEUS`` names an executable or the PATH has
-one, to a real Prometheus as receiver. Prints one JSON line with medians over several rounds.
+labels) over keep-alive connections to ``egpu-collector`` and then to a real Prometheus as receiver. Prints one JSON line with medians over several rounds.
 """
 
 import asyncio
 import itertools
 import json
 import os
-import shutil
 import signal
 import socket
 import statistics
@@ -24,6 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cramjam
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from prometheus_program import prometheus_program
 
 SERIES_COUNT = 20_000
 BATCH_SAMPLES = 2_000
@@ -185,8 +186,8 @@ def measure(name: str, command: list[str], port: int, scrapes_a_round: int) -> R
     return Rates(name, *(statistics.median(column) for column in zip(*rows, strict=True)))
 
 
-def rows_of(ours: Rates, peer: Rates | None) -> Iterator[dict[str, object]]:
-    """Rows for the bench table; ours as a ratio to the peer where there is one."""
+def rows_of(ours: Rates, peer: Rates) -> Iterator[dict[str, object]]:
+    """Rows for the bench table; ours as a ratio to the peer."""
     wall: dict[str, object] = {"what": "durable samples, wall", "value": ours.per_second, "unit": "samples/s"}
     cpu: dict[str, object] = {
         "what": "durable samples per CPU-second of the receiver",
@@ -194,14 +195,12 @@ def rows_of(ours: Rates, peer: Rates | None) -> Iterator[dict[str, object]]:
         "unit": "samples/CPU-s",
         "goal": ">= 1,000,000",
     }
-    if peer is not None:
-        wall |= {"ratio": ours.per_second / peer.per_second, "to": peer.receiver}
-        cpu |= {"ratio": ours.per_cpu_second / peer.per_cpu_second, "to": peer.receiver}
+    wall |= {"ratio": ours.per_second / peer.per_second, "to": peer.receiver}
+    cpu |= {"ratio": ours.per_cpu_second / peer.per_cpu_second, "to": peer.receiver}
     yield wall
     yield cpu
     yield {"what": "request of 2,000 samples, p99", "value": ours.p99_ms, "unit": "ms"}
-    if peer is not None:
-        yield {"what": f"{peer.receiver} per CPU-second", "value": peer.per_cpu_second, "unit": "samples/CPU-s"}
+    yield {"what": f"{peer.receiver} per CPU-second", "value": peer.per_cpu_second, "unit": "samples/CPU-s"}
 
 
 def main() -> None:
@@ -209,14 +208,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         port = free_port()
         ours = measure("egpu-collector", collector_command(port, Path(folder)), port, SCRAPES_A_ROUND)
-    peer = None
-    program = os.environ.get("PROMETHEUS") or shutil.which("prometheus")
-    if program:
-        with tempfile.TemporaryDirectory() as folder:
-            port = free_port()
-            peer = measure(
-                "prometheus", prometheus_command(program, port, Path(folder)), port, SCRAPES_A_ROUND_PROMETHEUS
-            )
+    with tempfile.TemporaryDirectory() as folder:
+        port = free_port()
+        command = prometheus_command(str(prometheus_program()), port, Path(folder))
+        peer = measure("prometheus", command, port, SCRAPES_A_ROUND_PROMETHEUS)
     sys.stdout.write(json.dumps({"bench": "remote write", "rows": list(rows_of(ours, peer))}) + "\n")
 
 

@@ -6,8 +6,6 @@ the same run is DuckDB on the same samples, already decoded in a Parquet file: o
 
 import argparse
 import json
-import os
-import platform
 import sqlite3
 import statistics
 import subprocess
@@ -170,16 +168,17 @@ def main() -> None:
         baselines = [run_baseline(folder) for _ in range(arguments.runs)]
     wall, baseline = statistics.median(walls), statistics.median(baselines)
     rows = [
-        {"what": "log to three tables", "samples": samples, "seconds": wall, "samples_per_second": samples / wall},
-        {"what": "DuckDB GROUP BY, decoded", "seconds": baseline, "samples_per_second": samples / baseline},
+        {
+            "what": f"log of {samples / 1e6:.1f} M samples to all three tables",
+            "value": samples / wall,
+            "unit": "samples/s",
+            "goal": ">= 2,000,000",
+            "ratio": baseline / wall,
+            "to": "the baseline",
+        },
+        {"what": "baseline: DuckDB GROUP BY of decoded samples", "value": samples / baseline, "unit": "samples/s"},
     ]
-    result = {
-        "bench": "rollup",
-        "rows": [{k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()} for row in rows],
-        "ratio": round(baseline / wall, 3),
-        "all_seconds": [round(each, 3) for each in walls],
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
-    }
+    result = {"bench": "rollup", "rows": rows}
     sys.stdout.write(json.dumps(result) + "\n")
 
 

@@ -29,7 +29,6 @@ from egpu_runtime.contract.units import STALE_MARKER_BITS
 from egpu_runtime.fleet.pages import PAGE_SEQUENCE
 from egpu_runtime.fleet.trace import COLUMNS
 
-
 PACKAGES = {"egpu-runtime": "egpu_runtime", "egpu-collector": "collector", "egpu-pipeline": "pipeline"}
 WINDOW_SECONDS = 10
 PAGES_MIN = 20
