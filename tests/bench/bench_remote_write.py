@@ -1,7 +1,7 @@
 """Remote write to durable samples: how many a second, and how many for a second of the receiver's CPU.
 
-``python tests/bench/bench_remote_write.py`` sends pre-encoded bodies (2,000 samples each of 20,000 series with 12
-labels) over keep-alive connections to ``egpu-collector`` and then to a real Prometheus as receiver. Prints one JSON line with medians over several rounds.
+Sends pre-encoded bodies (2,000 samples each of 20,000 series with 12 labels) over keep-alive connections to
+``egpu-collector`` and then to a real Prometheus as receiver. Prints one JSON line with medians over several rounds.
 """
 
 import asyncio
