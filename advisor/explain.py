@@ -125,8 +125,8 @@ def _training_line(plan: Plan) -> str:
     hours = sum(window.gpu_hours_per_week for window in judged)
     busy = sum(window.gpu_hours_per_week * window.false_idle_ratio for window in judged)
     return (
-        f"train beside inference: {hours:.1f} GPU-hours a week beside {count(len(judged), 'workload')} on the later data, "
-        f"{busy / max(hours, 1e-9):.4%} of them busy"
+        f"train beside inference: {hours:.1f} GPU-hours a week on the later data, "
+        f"beside {count(len(judged), 'workload')}, {busy / max(hours, 1e-9):.4%} of them busy"
     )
 
 
