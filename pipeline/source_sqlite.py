@@ -4,7 +4,7 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
@@ -33,6 +33,8 @@ _AHEAD_MAX: Final = 3
 """Decoded batches that wait while rows are made, count."""
 
 _STOP_POLL_SECONDS: Final = 0.2
+
+_ROW_MAX: Final = (1 << 63) - 1
 
 T = TypeVar("T", np.int32, np.int64, np.float64)
 
@@ -66,32 +68,55 @@ class SqliteLog:
         numbers = (segment_number(path.name) for path in self._folder.iterdir())
         return sorted(number for number in numbers if number is not None)
 
-    def _connect(self, segment: int) -> sqlite3.Connection:
-        path = self._folder / segment_file_name(segment)
+    def _connect(self, path: Path) -> sqlite3.Connection | None:
+        """A connection to a segment; None when it has no table yet."""
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=10)
         version = connection.execute("PRAGMA user_version").fetchone()[0]
+        found = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'record'").fetchone()
+        if version <= LOG_SCHEMA_VERSION and found:
+            return connection
+        connection.close()
         if version > LOG_SCHEMA_VERSION:
-            connection.close()
             raise Failure(
                 f"log segment {path.name} has schema {version}, newer than the {LOG_SCHEMA_VERSION} known here: "
                 "use a newer effective-gpu"
             )
-        return connection
+        return None
 
-    def _select(self, segment: int, where: str, values: tuple[int, ...]) -> Iterator[Record]:
-        """Records of a segment; nothing when retention removed it meanwhile."""
+    @contextmanager
+    def _open(self, segment: int) -> Iterator[sqlite3.Connection | None]:
+        """A segment to read from; None when it has no table yet or retention removed it meanwhile."""
         path = self._folder / segment_file_name(segment)
+        connection = None
         try:
-            with closing(self._connect(segment)) as connection:
-                if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'record'").fetchone():
-                    return
-                for row in connection.execute(
-                    f"SELECT {RECORD_COLUMNS} FROM record WHERE {where} ORDER BY row", values
-                ):
-                    yield Record(Position(segment, row[0]), *row[1:])
+            connection = self._connect(path)
         except sqlite3.DatabaseError as error:
             if path.exists():
                 raise Failure(f"cannot read log segment {path.name}: {error}") from error
+        if connection is None:
+            yield None
+            return
+        with closing(connection):
+            try:
+                yield connection
+            except sqlite3.DatabaseError as error:
+                raise Failure(f"cannot read log segment {path.name}: {error}") from error
+
+    def _select(self, after: Position, where: str, values: tuple[int, ...], *, sample_count_max: int) -> list[Record]:
+        """Records of one segment after a position until they hold so many samples; then the segment is closed, so
+        that a reader never keeps its writer from emptying the WAL for long."""
+        records: list[Record] = []
+        samples = 0
+        with self._open(after.segment) as connection:
+            if connection is None:
+                return records
+            query = f"SELECT {RECORD_COLUMNS} FROM record WHERE row > ? AND {where} ORDER BY row"
+            for row in connection.execute(query, (after.row, *values)):
+                records.append(Record(Position(after.segment, row[0]), *row[1:]))
+                samples += records[-1].sample_count
+                if samples >= sample_count_max:
+                    break
+        return records
 
     def read(self, after: Position, sample_count_max: int) -> tuple[list[Record], Position]:
         """Some records after a position and the position reached; no records when there are none yet.
@@ -101,13 +126,7 @@ class SqliteLog:
         segments = self.segments()
         position = _place(segments, after)
         while position.segment in segments:
-            records: list[Record] = []
-            samples = 0
-            for record in self._select(position.segment, "row > ?", (position.row,)):
-                records.append(record)
-                samples += record.sample_count
-                if samples >= sample_count_max:
-                    break
+            records = self._select(position, "true", (), sample_count_max=sample_count_max)
             if records:
                 return records, records[-1].position
             later = [segment for segment in segments if segment > position.segment]
@@ -119,24 +138,28 @@ class SqliteLog:
             position = _place(segments, Position(position.segment + 1, 0))
         return [], position
 
-    def read_between(self, first_ms: int, end_ms: int, upto: Position) -> Iterator[Record]:
-        """Records up to a position that may hold samples with times in [first_ms, end_ms)."""
+    def read_between(self, times_ms: range, upto: Position, *, sample_count_max: int) -> Iterator[list[Record]]:
+        """Records up to a position that may hold samples with times in ``times_ms``, some at a time."""
         for segment in self.segments():
             if segment > upto.segment:
                 return
-            where = "timestamp_max_ms >= ? AND timestamp_min_ms < ?"
-            values: tuple[int, ...] = (first_ms, end_ms)
-            if segment == upto.segment:
-                where, values = f"{where} AND row <= ?", (*values, upto.row)
-            yield from self._select(segment, where, values)
+            where = "timestamp_max_ms >= ? AND timestamp_min_ms < ? AND row <= ?"
+            row_max = upto.row if segment == upto.segment else _ROW_MAX
+            values = (times_ms.start, times_ms.stop, row_max)
+            position = Position(segment, 0)
+            while records := self._select(position, where, values, sample_count_max=sample_count_max):
+                yield records
+                position = records[-1].position
+
+    def _ask(self, segment: int, query: str, *values: int) -> tuple[int, ...] | None:
+        with self._open(segment) as connection:
+            found: tuple[int, ...] | None = connection.execute(query, values).fetchone() if connection else None
+        return found
 
     def end(self) -> LogEnd:
         """The last record of the log."""
         for segment in reversed(self.segments()):
-            with closing(self._connect(segment)) as connection:
-                if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'record'").fetchone():
-                    continue
-                found = connection.execute("SELECT row, received_ms FROM record ORDER BY row DESC LIMIT 1").fetchone()
+            found = self._ask(segment, "SELECT row, received_ms FROM record ORDER BY row DESC LIMIT 1")
             if found:
                 return LogEnd(Position(segment, found[0]), found[1])
         return LogEnd(Position(0, 0), 0)
@@ -145,22 +168,18 @@ class SqliteLog:
         """Records that a reader at a position has not read."""
         count = 0
         for segment in self.segments():
-            if segment < position.segment:
-                continue
             row = position.row if segment == position.segment else 0
-            with closing(self._connect(segment)) as connection:
-                count += max(connection.execute("SELECT coalesce(max(row), 0) FROM record").fetchone()[0] - row, 0)
+            found = self._ask(segment, "SELECT coalesce(max(row), 0) FROM record")
+            if found and segment >= position.segment:
+                count += max(found[0] - row, 0)
         return count
 
     def received_ms(self, position: Position) -> int:
         """Receive time of a record or the first one after it in its segment, ms; 0 when there is none."""
-        if position.segment not in self.segments():
-            return 0
-        with closing(self._connect(position.segment)) as connection:
-            found = connection.execute(
-                "SELECT received_ms FROM record WHERE row >= ? ORDER BY row LIMIT 1", (position.row,)
-            ).fetchone()
-        return int(found[0]) if found else 0
+        found = self._ask(
+            position.segment, "SELECT received_ms FROM record WHERE row >= ? ORDER BY row LIMIT 1", position.row
+        )
+        return found[0] if found else 0
 
     def note_position(self, position: Position) -> None:
         """Leave an informative copy of our position for the log's own lag; a read-only log folder goes without."""

@@ -256,9 +256,9 @@ class Work:
         passing = self._new_open_hours(frozenset(wanted))
         reader = _Reader(passing, self.settings.cluster_default)
         decoder = RecordDecoder(self.settings.series_count_max)
-        end_ms = wanted[-1] + HOUR_MS
-        for record in self._log.read_between(wanted[0] - self._window_ms, end_ms, upto):
-            for decoded in decoder.decode([record], record.position):
+        times_ms = range(wanted[0] - self._window_ms, wanted[-1] + HOUR_MS)
+        for records in self._log.read_between(times_ms, upto, sample_count_max=self.settings.batch_samples_max):
+            for decoded in decoder.decode(records, records[-1].position):
                 reader.take(decoded)
             while passing.sample_count > self.settings.open_samples_max and len(wanted) > 1:
                 passing.buckets.pop(wanted[-1], None)
