@@ -13,6 +13,7 @@ from egpu_runtime.contract.metrics import (
     CONTAINER_MEMORY_QUOTA,
     CONTAINER_MEMORY_USED,
     DCGM,
+    HAMI_MONITOR,
     SCHEDULER_CONTAINER_CORE_ALLOCATED,
     SCHEDULER_CONTAINER_MEMORY_ALLOCATED,
 )
@@ -32,10 +33,9 @@ from pipeline.join import CARD_SHARED, CARD_UNKNOWN, Attribution, RowKey
 from pipeline.normalise import CONTAINER_FACTS, Series
 from pipeline.pods import Knowledge
 from pipeline.rollup import Flags, Floats, Grid, Ints, Numbers, Sorted
-from pipeline.targets import Choice, Rollup, Statistic
+from pipeline.targets import SOURCE_ORDER, Choice, Rollup, Statistic
 
 _STATISTICS: Final[Mapping[str, Statistic]] = {"max": "maximum", "mean": "mean", "last": "last", "p95": "p95"}
-_ZERO_METRICS: Final = (CONTAINER_MEMORY_USED.name, CONTAINER_CORE_USED.name)
 _WHOLE_CARD: Final = 1.0
 
 
@@ -119,17 +119,36 @@ def _shared_cards(rows: ContainerRows) -> Flags:
     return shared
 
 
+def _core_unmeasured(rows: ContainerRows, rollup: Rollup, memory: Choice) -> Flags:
+    """(row, window): HAMi's compute use of 0 tells nothing.
+
+    Its library looks at the use of a container only to hold it to a compute limit; without a limit the monitor says 0
+    whatever the container does (HAMi issue 1864). That it holds no memory does say that it computes nothing.
+    """
+    everywhere = np.ones(rows.exists.shape, np.bool_)
+    others = {source: everywhere for source in SOURCE_ORDER if source != HAMI_MONITOR.name}
+    told = rollup.choose("container", CONTAINER_CORE_USED.name, barred=others).value("maximum")
+    limits = (CONTAINER_CORE_QUOTA.name, SCHEDULER_CONTAINER_CORE_ALLOCATED.name)
+    quota, allocated = (rollup.choose("container", metric, positive=True).found for metric in limits)
+    named = rows.heard_from(HAMI_MONITOR.name)
+    unmeasured: Flags = named & ~quota & ~allocated & (memory.value("maximum") > 0) & ~(told > 0)
+    return unmeasured
+
+
 def _use(rows: ContainerRows, heard: Heard) -> _Use:
     shared = _shared_cards(rows)
     # DCGM gives the card's value under a pod's name; with several containers on the card it is nobody's.
     barred = {DCGM.name: shared}
-    memory, core = (heard.rollup.choose("container", metric, barred=barred) for metric in _ZERO_METRICS)
+    memory = heard.rollup.choose("container", CONTAINER_MEMORY_USED.name, barred=barred)
+    unmeasured = _core_unmeasured(rows, heard.rollup, memory)
+    barred[HAMI_MONITOR.name] = unmeasured
+    core = heard.rollup.choose("container", CONTAINER_CORE_USED.name, barred=barred)
     reporter = reporters(rows.nodes(), rows.known_by(), heard=heard.activity)
     present = np.stack([rows.heard_from(source.name) for source in USE_SOURCES])
     # What could not be joined may be reported under another row's name.
     joined = np.array([reason in ("", CARD_UNKNOWN) for reason in rows.attribution.reasons], np.bool_)
     zero = rows.exists & joined[:, None] & may_be_zero(reporter, present, heard=heard.activity)
-    return _Use(memory, core, zero & ~memory.found, zero & ~core.found, shared, reporter)
+    return _Use(memory, core, zero & ~memory.found, zero & ~core.found & ~unmeasured, shared, reporter)
 
 
 def _quota(rollup: Rollup, metrics: tuple[str, str], whole_card: Floats) -> Floats:

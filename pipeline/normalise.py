@@ -150,10 +150,22 @@ def _applies(alias: Alias, labels: Mapping[str, str]) -> bool:
     return True
 
 
+def _mig_instance(labels: Mapping[str, str], plain: Callable[[str], str]) -> Mapping[str, str]:
+    """dcgm-exporter gives the instances of a partitioned card the uuid of the card. Each has memory and compute of its
+    own, so it is read as a card of its own, under the name and the model that NVML gives such an instance."""
+    instance = labels.get("GPU_I_ID", "")
+    if not instance:
+        return {}
+    model = f"{plain('gpu_model')} MIG {labels.get('GPU_I_PROFILE', '')}".strip()
+    return {"gpu_uuid": f"MIG-{plain('gpu_uuid')}/{instance}", "gpu_model": model}
+
+
 def _read_alias(alias: Alias, labels: Mapping[str, str], cluster_default: str) -> Reading:
     fixed = dict(alias.equals)
     plain = _reader(alias.source, labels, {})
     fixed.update({ours: plain(theirs) for ours, theirs in alias.sets})
+    if alias.source is DCGM:
+        fixed.update(_mig_instance(labels, plain))
     read = _reader(alias.source, labels, fixed)
     return Reading(_series(alias.metric, alias.source, read, cluster_default), alias.scale, alias.valid_max)
 

@@ -199,6 +199,7 @@ _EXPORTED: Final = {
     "namespace": ("exported_namespace", "namespace"),
     "pod": ("exported_pod", "pod"),
     "container": ("exported_container", "container"),
+    "node": ("exported_node", "node"),
 }
 """Prometheus renames a target's own labels so when honor_labels is off."""
 
@@ -221,7 +222,7 @@ HAMI_MONITOR: Final = Source(
         "namespace": ("exported_namespace", "podnamespace", "namespace"),
         "pod": ("exported_pod", "podname", "pod"),
         "container": ("exported_container", "ctrname", "container"),
-        "node": ("nodeid", "nodename", "node"),
+        "node": ("nodeid", "nodename", "exported_node", "node"),
         "gpu_uuid": ("deviceuuid", "device_uuid"),
         "gpu_model": ("devicetype", "device_type"),
     },
@@ -235,7 +236,7 @@ HAMI_SCHEDULER: Final = Source(
         "pod": ("exported_pod", "podname", "pod"),
         "container": (),
         "container_index": ("containeridx", "container_index"),
-        "node": ("nodename", "nodeid", "node"),
+        "node": ("nodename", "nodeid", "exported_node", "node"),
         "gpu_uuid": ("deviceuuid", "device_uuid"),
         "gpu_model": ("devicetype", "device_type"),
     },
