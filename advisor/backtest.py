@@ -7,7 +7,7 @@ import numpy as np
 from advisor.contract import BackTest
 from advisor.demand import Bools, Floats, Ints
 from advisor.settings import AdvisorSettings
-from egpu_runtime.contract.units import DAY_MS, HOUR_MS, SECOND_MS
+from egpu_runtime.contract.units import DAY_MS, SECOND_MS
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,8 +100,3 @@ def backtest(verdicts: list[Verdict], split: Split, *, step_seconds: int, what: 
         hit_ratio=sum(verdict.violated > 0 for verdict in judged) / len(judged),
         label=f"{what} made from {split.train_days:.1f} d, judged on the next {split.test_days:.1f} d",
     )
-
-
-def whole_hours(start_ms: int, hour: int) -> int:
-    """Epoch ms of the start of an hour of the fleet."""
-    return start_ms + hour * HOUR_MS

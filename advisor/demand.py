@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from advisor.contract import WorkloadKey
+from egpu_runtime.contract.units import HOUR_MS
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -70,7 +71,7 @@ class Fleet:
         """The same workloads in the hours [first_hour, end_hour) only; facts stay those of the last day."""
         return replace(
             self,
-            start_ms=self.start_ms + first_hour * 3_600_000,
+            start_ms=self.start_ms + first_hour * HOUR_MS,
             memory=self.memory[:, first_hour:end_hour],
             core=self.core[:, first_hour:end_hour],
         )

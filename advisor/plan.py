@@ -115,20 +115,28 @@ def _resizes(advice: Advice, judge: Judge | None, settings: AdvisorSettings) -> 
 
 def _resize_reason(slices: Slices, row: int, settings: AdvisorSettings) -> str:
     peak, quota = float(np.nan_to_num(slices.memory_peak[row])), int(slices.before_memory[row])
-    history = float(slices.history[row])
-    parts = [f"memory peak {gibibytes(peak)} = {peak / quota:.0%} of quota in {span(history)}"]
+    parts = [f"memory peak {gibibytes(peak)} = {peak / quota:.0%} of quota in {span(float(slices.history[row]))}"]
     if slices.after_memory[row] != quota:
-        factor = float(idle_quota.multiplier(slices.history[row : row + 1], settings)[0])
-        extra = f" + {gibibytes(settings.slice_extra_mib)}" if settings.slice_rule == "by_history" else ""
-        parts.append(f"slice = {factor:.2f} x peak{extra}")
-    if slices.growth[row] > 0:
-        parts.append(f"growing {gibibytes(float(slices.growth[row]))} a day, covered for {settings.validity_days} d")
+        parts += _memory_reason(slices, row, settings)
     if slices.after_core[row] != slices.before_core[row]:
         parts.append(
             f"compute p{settings.core_percentile:.0f} of its busiest hour of the week x {settings.core_margin:g} "
             f"= {slices.after_core[row]} %"
         )
     return ", ".join(parts)
+
+
+def _memory_reason(slices: Slices, row: int, settings: AdvisorSettings) -> list[str]:
+    """How the slice comes about: from the peak, or from the trend where that leads further."""
+    factor = float(idle_quota.multiplier(slices.history[row : row + 1], settings)[0])
+    if settings.slice_rule == "plain":
+        return [f"slice = {factor:.2f} x peak"]
+    extra = gibibytes(settings.slice_extra_mib)
+    trend = float(slices.trend[row])
+    if trend <= factor * float(slices.memory_peak[row]):
+        return [f"slice = {factor:.2f} x peak + {extra}"]
+    grows = f"growing {gibibytes(float(slices.growth[row]))} a day to {gibibytes(trend)} in {settings.validity_days} d"
+    return [grows, f"slice = that + {extra}"]
 
 
 def _groups(advice: Advice, judge: Judge | None, settings: AdvisorSettings) -> tuple[Group, ...]:

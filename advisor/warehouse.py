@@ -5,6 +5,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from math import gcd
 from pathlib import Path
 from typing import Any, Final
@@ -219,7 +220,9 @@ class Warehouse:
             f"max(core_used_ratio_p95) AS core FROM {CONTAINER_USAGE.name} JOIN chosen USING ({_KEYS}) "
             f"WHERE dt = $3 AND window_start_ms >= $1 AND attribution = '{ATTRIBUTED}' GROUP BY ALL"
         )
-        for (day,) in self._rows(f"SELECT DISTINCT dt FROM {CONTAINER_USAGE.name} ORDER BY dt"):
+        first_day = datetime.fromtimestamp(first_ms / 1000, UTC).strftime("%Y-%m-%d")
+        days = self._rows(f"SELECT DISTINCT dt FROM {CONTAINER_USAGE.name} WHERE dt >= ? ORDER BY dt", first_day)
+        for (day,) in days:
             for batch in self._batches(query, first_ms, step_ms, day):
                 position, step = (_numbers(batch.column(name)).astype(np.int64) for name in ("position", "step"))
                 inside = step < memory.shape[1]
@@ -250,7 +253,7 @@ def _fact(row: tuple[object, ...]) -> Facts:
         cards_per_pod_max=int(str(per_pod or 1)),
         cards=tuple(sorted(map(str, cards))) if alive and isinstance(cards, list) else (),
         advice_off=advice == ADVICE_OFF,
-        observed_ratio=float(str(observed)) if observed is not None else 0.0,
+        observed_ratio=round(float(str(observed)), 6) if observed is not None else 0.0,  # sums in any order
         tenant=str(tenant or ""),
     )
 

@@ -68,7 +68,7 @@ def test_without_a_fallback_only_slices_that_fit_share() -> None:
     found, members = grouped({"day": DAY, "night": NIGHT}, settings=settings)
     assert members == []
     assert found.refusals[0] == (
-        "would share a card with 1 others beyond its memory, and nothing catches an overflow: "
+        "would be one of 2 that share a card beyond its memory, and nothing catches an overflow: "
         "oversubscription_fallback is off"
     )
     check(found, before=2, after=2, bound=2)

@@ -63,6 +63,22 @@ def test_slice_then_group_without_counting_slack_twice() -> None:
     assert (plan.cards_before, plan.cards_after, plan.finding_count) == (3, 1, 4)
 
 
+def test_reasons_carry_the_figures() -> None:
+    grows = 20 + 0.25 * np.repeat(np.arange(DAYS), 24)
+    reasons = {resize.workload.name: resize.reason for resize in planned(MEMORY | {"grows": grows}).resizes}
+    assert reasons["day"] == (
+        "memory peak 50 GiB = 62% of quota in 28 d, slice = 1.00 x peak + 512 MiB, "
+        "compute p99 of its busiest hour of the week x 1.15 = 12 %"
+    )
+    assert reasons["grows"].startswith(
+        "memory peak 26.8 GiB = 33% of quota in 28 d, growing 256 MiB a day to 28.5 GiB in 7 d, slice = that + 512 MiB"
+    )
+    (group,) = planned().groups
+    assert group.reason == (
+        "peaks of 3 workloads sum to 106 GiB, but no hour to more than 64 GiB; x 1.10 margin fits a 80 GiB card"
+    )
+
+
 def test_default_split_judges_the_last_thirty_percent() -> None:
     plan = planned()
     test = plan.slices_backtest
@@ -138,3 +154,14 @@ def test_the_same_data_gives_the_same_plan() -> None:
     assert first.plan_id == second.plan_id
     assert msgspec.json.decode(msgspec.json.encode(first), type=Plan) == first
     assert planned(memory | {"w00": memory["w00"] + 1}, origin_count=0).plan_id != first.plan_id
+
+
+def test_a_group_says_whether_the_first_part_would_have_made_it() -> None:
+    """Two slices of 38.5 GiB fit today; at 19.6 days the margin made them 41 GiB, too large for one card."""
+    (group,) = planned({"a": day(38, 38, range(1)), "b": day(38, 38, range(1))}).groups
+    assert not group.oversubscribed
+    assert group.backtest is not None
+    assert group.backtest.label.startswith("these members would not have been put together by a rule made from 19.6 d")
+    (group,) = planned().groups
+    assert group.backtest is not None
+    assert group.backtest.label.startswith("these members fitted by a rule made from 19.6 d")
