@@ -125,12 +125,14 @@ def _core_unmeasured(rows: ContainerRows, rollup: Rollup, memory: Choice) -> Fla
     Its library looks at the use of a container only to hold it to a compute limit; without a limit the monitor says 0
     whatever the container does (HAMi issue 1864). That it holds no memory does say that it computes nothing.
     """
+    named = rows.heard_from(HAMI_MONITOR.name)
+    if not named.any():
+        return named
     everywhere = np.ones(rows.exists.shape, np.bool_)
     others = {source: everywhere for source in SOURCE_ORDER if source != HAMI_MONITOR.name}
     told = rollup.choose("container", CONTAINER_CORE_USED.name, barred=others).value("maximum")
     limits = (CONTAINER_CORE_QUOTA.name, SCHEDULER_CONTAINER_CORE_ALLOCATED.name)
     quota, allocated = (rollup.choose("container", metric, positive=True).found for metric in limits)
-    named = rows.heard_from(HAMI_MONITOR.name)
     unmeasured: Flags = named & ~quota & ~allocated & (memory.value("maximum") > 0) & ~(told > 0)
     return unmeasured
 
