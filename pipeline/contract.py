@@ -226,29 +226,7 @@ LATE_SAMPLES: Final = Table(
     (),
 )
 
-_RECOMMENDATION_KEY: Final = _key("plan_id", "cluster", "namespace", "workload_kind", "workload", "container")
-
-RECOMMENDATIONS: Final = Table(
-    "recommendations",
-    "What the advisor said, advice and refusals alike.",
-    (
-        *_RECOMMENDATION_KEY,
-        Column("made_ms", "BIGINT", "ms", "derived", "End of the data the advice was made from, epoch ms UTC."),
-        *(
-            Column(name, "STRING", "", "derived", text)
-            for name, text in (
-                ("finding", "idle_quota, complementary_peaks or train_beside_inference."),
-                ("verdict", "advised or refused."),
-                ("reason", "One sentence with its figures."),
-                ("change", "JSON: what changes, from and to."),
-                ("backtest", "JSON: the same rule made before the split, judged after it."),
-            )
-        ),
-    ),
-    ("dt",),
-)
-
-TABLES: Final = (CONTAINER_USAGE, GPU_USAGE, WORKLOAD_PROFILE, LATE_SAMPLES, RECOMMENDATIONS)
+TABLES: Final = (CONTAINER_USAGE, GPU_USAGE, WORKLOAD_PROFILE, LATE_SAMPLES)
 TABLE_BY_NAME: Final[Mapping[str, Table]] = {table.name: table for table in TABLES}
 
 _DUCKDB_TYPES: Final[Mapping[Type, str]] = {

@@ -99,19 +99,3 @@ CREATE TABLE late_samples (
   `sample_count` BIGINT,
   `decision` STRING
 ) WITH ('connector' = 'filesystem', 'path' = '${warehouse}/late_samples', 'format' = 'parquet');
-
-CREATE TABLE recommendations (
-  `plan_id` STRING,
-  `cluster` STRING,
-  `namespace` STRING,
-  `workload_kind` STRING,
-  `workload` STRING,
-  `container` STRING,
-  `made_ms` BIGINT,
-  `finding` STRING,
-  `verdict` STRING,
-  `reason` STRING,
-  `change` STRING,
-  `backtest` STRING,
-  `dt` STRING
-) PARTITIONED BY (`dt`) WITH ('connector' = 'filesystem', 'path' = '${warehouse}/recommendations', 'format' = 'parquet');

@@ -101,20 +101,3 @@ CREATE EXTERNAL TABLE IF NOT EXISTS late_samples (
   `decision` STRING COMMENT 'pending, merged or too_late.'
 )
 STORED AS PARQUET;
-
-CREATE EXTERNAL TABLE IF NOT EXISTS recommendations (
-  `plan_id` STRING COMMENT 'Label plan_id.',
-  `cluster` STRING COMMENT 'Label cluster.',
-  `namespace` STRING COMMENT 'Label namespace.',
-  `workload_kind` STRING COMMENT 'Label workload_kind.',
-  `workload` STRING COMMENT 'Label workload.',
-  `container` STRING COMMENT 'Label container.',
-  `made_ms` BIGINT COMMENT 'End of the data the advice was made from, epoch ms UTC. [ms]',
-  `finding` STRING COMMENT 'idle_quota, complementary_peaks or train_beside_inference.',
-  `verdict` STRING COMMENT 'advised or refused.',
-  `reason` STRING COMMENT 'One sentence with its figures.',
-  `change` STRING COMMENT 'JSON: what changes, from and to.',
-  `backtest` STRING COMMENT 'JSON: the same rule made before the split, judged after it.'
-)
-PARTITIONED BY (`dt` STRING)
-STORED AS PARQUET;

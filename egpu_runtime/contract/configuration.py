@@ -95,11 +95,16 @@ def load(settings_class: type[S], *, file_text: str, overrides: Mapping[str, obj
     for name in given:
         if name not in known:
             raise SettingsError(f"settings file: unknown setting {name!r}")
-    given.update({name: value for name, value in overrides.items() if value is not None})
+    overridden = {name: value for name, value in overrides.items() if value is not None}
+    _convert(settings_class, given, "settings file")
+    return _convert(settings_class, given | overridden, "settings")
+
+
+def _convert(settings_class: type[S], given: Mapping[str, object], source: str) -> S:
     try:
         return msgspec.convert(given, settings_class, strict=False)
     except msgspec.ValidationError as error:
-        raise SettingsError(f"settings: {error}") from error
+        raise SettingsError(f"{source}: {error}") from error
 
 
 def to_toml(settings: ProcessSettings) -> str:

@@ -9,14 +9,18 @@ import json
 import logging
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any, NoReturn, Optional, TypeVar
+from typing import Annotated, Any, Final, NoReturn, Optional, TypeVar
 
 import typer
 from typer.exceptions import TyperException
+from typer.models import ArgumentInfo
 
 from egpu_runtime.contract.configuration import LogForm, ProcessSettings, SettingsError, describe, load, to_toml
 
-EXIT_FAILURE = 1
+EXIT_FAILURE: Final = 1
+
+_INTERRUPTED: Final = 130
+"""What the command line library returns for SIGINT; ours is 1 with a line."""
 
 S = TypeVar("S", bound=ProcessSettings)
 
@@ -67,6 +71,35 @@ def _flag_type(annotation: Any) -> Any:
     return annotation if annotation in (int, float, bool) else str
 
 
+_CONFIG: Final = inspect.Parameter(
+    "config",
+    inspect.Parameter.KEYWORD_ONLY,
+    default=None,
+    annotation=Annotated[typer.FileText | None, typer.Option(help="Settings file, TOML.")],
+)
+_PRINT_SETTINGS: Final = inspect.Parameter(
+    "print_settings",
+    inspect.Parameter.KEYWORD_ONLY,
+    default=False,
+    annotation=Annotated[bool, typer.Option("--print-settings", help="Print the settings in force and exit.")],
+)
+
+
+def _text_of(config: typer.FileText | None) -> str:
+    try:
+        return config.read() if config else ""
+    except UnicodeDecodeError as error:
+        raise SettingsError("settings file is not UTF-8") from error
+
+
+def _outside_name(parameter: inspect.Parameter) -> str:
+    """How a person names a parameter: ``option --log`` or ``argument WORKLOAD``."""
+    for note in getattr(parameter.annotation, "__metadata__", ()):
+        if isinstance(note, ArgumentInfo):
+            return f"argument {note.metavar or parameter.name.upper()}"
+    return f"option --{parameter.name.replace('_', '-')}"
+
+
 def with_settings(settings_class: type[S]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Decorate a command ``def command(*, settings: S, ...)``: every setting becomes a flag and a variable.
 
@@ -76,32 +109,27 @@ def with_settings(settings_class: type[S]) -> Callable[[Callable[..., Any]], Cal
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         signature = inspect.signature(command, eval_str=True)
         own = [parameter for name, parameter in signature.parameters.items() if name != "settings"]
-        config = inspect.Parameter(
-            "config",
-            inspect.Parameter.KEYWORD_ONLY,
-            default=None,
-            annotation=Annotated[typer.FileText | None, typer.Option(help="Settings file, TOML.")],
-        )
-        show = inspect.Parameter(
-            "print_settings",
-            inspect.Parameter.KEYWORD_ONLY,
-            default=False,
-            annotation=Annotated[bool, typer.Option("--print-settings", help="Print the settings in force and exit.")],
-        )
+        required = [parameter for parameter in own if parameter.default is inspect.Parameter.empty]
+        # Not required of the parser: --print-settings must answer without them.
+        own = [parameter.replace(default=None) if parameter in required else parameter for parameter in own]
         knobs = _setting_parameters(settings_class)
 
         @functools.wraps(command)
         def run_command(*, config: typer.FileText | None = None, print_settings: bool = False, **given: Any) -> Any:
             overrides = {knob.name: given.pop(knob.name, None) for knob in knobs}
-            settings = load(settings_class, file_text=config.read() if config else "", overrides=overrides)
+            settings = load(settings_class, file_text=_text_of(config), overrides=overrides)
             if print_settings:
                 typer.echo(to_toml(settings), nl=False)
                 return None
+            for parameter in required:
+                if given[parameter.name] is None:
+                    raise Failure(f"missing {_outside_name(parameter)}")
             configure_logging(settings.log_form)
             return command(settings=settings, **given)
 
-        run_command.__signature__ = inspect.Signature([*own, config, show, *knobs])  # type: ignore[attr-defined]
-        run_command.__annotations__ = {p.name: p.annotation for p in [*own, config, show, *knobs]}
+        shown = [*own, _CONFIG, _PRINT_SETTINGS, *knobs]
+        run_command.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
+        run_command.__annotations__ = {parameter.name: parameter.annotation for parameter in shown}
         return run_command
 
     return decorate
@@ -118,12 +146,21 @@ def run(app: typer.Typer, arguments: list[str] | None = None) -> NoReturn:
     """Run a command line to its exit: failures are one line ``error: ...`` on stderr and code 1, never a traceback."""
     try:
         code = app(args=arguments, standalone_mode=False)
-    except (Failure, SettingsError, TyperException) as error:
-        message = error.format_message() if isinstance(error, TyperException) else str(error)
-        if message:
-            sys.stderr.write(f"error: {message}\n")
-        code = EXIT_FAILURE
+    except (Failure, SettingsError) as error:
+        code = _refused(str(error))
+    except TyperException as error:
+        code = _refused(error.format_message())
+    except OSError as error:
+        # A file or address that nobody nearer to it could say a better sentence about.
+        code = _refused(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except (typer.Abort, KeyboardInterrupt):
-        sys.stderr.write("error: interrupted\n")
-        code = EXIT_FAILURE
+        code = _INTERRUPTED
+    if code == _INTERRUPTED:
+        code = _refused("interrupted")
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _refused(message: str) -> int:
+    if message:
+        sys.stderr.write(f"error: {message}\n")
+    return EXIT_FAILURE
