@@ -17,6 +17,8 @@ from egpu_runtime.contract.metrics import (
     CONTAINER_KEY,
     CONTAINER_SWAPPED,
     DCGM,
+    HAMI_MONITOR,
+    HAMI_SCHEDULER,
     KUBE_STATE,
     METRIC_BY_NAME,
     OWNER_INFO,
@@ -62,6 +64,8 @@ _DISTINGUISHING: Final[Mapping[str, str]] = {CONTAINER_SWAPPED.name: "direction"
 _SCHEDULER_PREFIX: Final = SCHEDULER_GPU_MEMORY_ALLOCATED.name.removesuffix("gpu_memory_allocated_bytes")
 _EXPORTER_OWN: Final = "dcgm-exporter"
 _NO_OWNER: Final = "<none>"
+_HAMI: Final = frozenset({HAMI_MONITOR.name, HAMI_SCHEDULER.name})
+_HAMI_MODEL_PREFIX: Final = "NVIDIA-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +170,9 @@ def _read_alias(alias: Alias, labels: Mapping[str, str], cluster_default: str) -
     fixed.update({ours: plain(theirs) for ours, theirs in alias.sets})
     if alias.source is DCGM:
         fixed.update(_mig_instance(labels, plain))
+    elif alias.source.name in _HAMI:
+        # Its monitor puts this before NVML's name of the model, its scheduler only where NVIDIA is not in the name yet.
+        fixed["gpu_model"] = plain("gpu_model").removeprefix(_HAMI_MODEL_PREFIX)
     read = _reader(alias.source, labels, fixed)
     return Reading(_series(alias.metric, alias.source, read, cluster_default), alias.scale, alias.valid_max)
 

@@ -27,10 +27,10 @@ BLANK_INT64 = 9_223_372_036_854_775_794
 MIB = 1 << 20
 GIB = 1 << 30
 A100, A10, H100, V100 = (
-    "NVIDIA-NVIDIA A100-SXM4-80GB",
-    "NVIDIA-NVIDIA A10",
+    "NVIDIA A100-SXM4-80GB",
+    "NVIDIA A10",
     "NVIDIA H100 80GB HBM3",
-    "NVIDIA-Tesla V100",
+    "Tesla V100-SXM2-32GB",
 )
 
 Value = Callable[[int], float | None]
@@ -186,12 +186,14 @@ class Hami:
         where = self._labels(
             ("node", "device_uuid", "device_type", "device_index"), "nodeid deviceuuid devicetype deviceidx"
         )
-        labels = dict(zip(where, (self.node, self.uuid, self.model, "0"), strict=True))
+        # The monitor says NVIDIA twice where NVML says it once.
+        labels = dict(zip(where, (self.node, self.uuid, f"NVIDIA-{self.model}", "0"), strict=True))
         if heard:
             used = "hami_host_gpu_memory_used_bytes" if self.new else "HostGPUMemoryUsage"
             ratio = "hami_host_gpu_utilization_ratio" if self.new else "HostCoreUtilization"
             self.scrape.add(used, always(12 * GIB), self.monitor, **labels)
             self.scrape.add(ratio, always(40), self.monitor, **labels)
+        labels = dict(zip(where, (self.node, self.uuid, self.model, "0"), strict=True))
         limit = "hami_gpu_memory_limit_bytes" if self.new else "GPUDeviceMemoryLimit"
         self.scrape.add(limit, always(self.total_mib * MIB), self.scheduler, **labels, zone="vGPU")
 
@@ -359,7 +361,7 @@ def volcano() -> Scrape:
     """Volcano's scheduler names pods without a namespace; its monitor speaks HAMi's legacy names. No cluster label."""
     scrape = Scrape()
     node = Hami(scrape, "v1", ("GPU-d1", V100, 32_768), new=False)
-    where = {"nodeid": "v1", "deviceuuid": "GPU-d1", "devicetype": V100, "deviceidx": "0"}
+    where = {"nodeid": "v1", "deviceuuid": "GPU-d1", "devicetype": f"NVIDIA-{V100}", "deviceidx": "0"}
     scrape.add("HostGPUMemoryUsage", always(5 * GIB), node.monitor, **where)
     of_card = {"devID": "GPU-d1", "NodeName": "v1"}
     target = {"job": "volcano-scheduler", "namespace": "volcano-system", "pod": "volcano-scheduler-0"}
@@ -484,6 +486,7 @@ def test_silence_of_hami_monitor_is_zero_only_where_it_was_heard(seen: Seen) -> 
         "attribution": "attributed",
     }
     lost = seen.at("hami-old", LOST.name)
+    assert lost["gpu_model"] == A10
     assert values(lost, USE) == {"memory_used_bytes_max": None, "core_used_ratio_max": None, "observed_ratio": 0.0}
     assert values(lost, QUOTA) == {"memory_quota_bytes": 8 * GIB, "core_quota_ratio": 0.3}
 
