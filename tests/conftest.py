@@ -1,10 +1,15 @@
 """Fixtures every folder of tests may use."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 from stages import Chain
+
+# A job started in the background of a shell ignores SIGINT, and its children inherit that; the processes under test
+# must not.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
