@@ -180,16 +180,14 @@ def _group_name(members: tuple[WorkloadKey, ...]) -> str:
 
 
 def _group_reason(advice: Advice, draft: Draft) -> str:
-    slices = int(advice.slices.after_memory[draft.rows].sum())
-    card = gibibytes(draft.capacity_mib)
+    who, card = f"{len(draft.rows)} workloads", f"the card's {gibibytes(draft.capacity_mib)}"
     if not draft.by_hour:
-        return f"slices of {len(draft.rows)} workloads sum to {gibibytes(slices)} of a {card} card"
-    load = float(np.nansum(advice.fleet.memory[draft.rows], axis=0).max())
-    peaks = float(np.nansum(advice.slices.memory_peak[draft.rows]))
-    return (
-        f"peaks of {len(draft.rows)} workloads sum to {gibibytes(peaks)}, but no hour to more than {gibibytes(load)}; "
-        f"x {draft.margin:.2f} margin fits a {card} card"
-    )
+        slices = int(advice.slices.after_memory[draft.rows].sum())
+        return f"slices of {who} sum to {gibibytes(slices)} of {card}"
+    load = gibibytes(float(np.nansum(advice.fleet.memory[draft.rows], axis=0).max()))
+    peaks = gibibytes(float(np.nansum(advice.slices.memory_peak[draft.rows])))
+    together = f", but no hour to more than {load}" if load != peaks else ""
+    return f"peaks of {who} sum to {peaks}{together}; with a margin of x {draft.margin:.2f} they fit {card}"
 
 
 def _refusals(advice: Advice) -> tuple[Refusal, ...]:

@@ -75,7 +75,8 @@ def test_reasons_carry_the_figures() -> None:
     )
     (group,) = planned().groups
     assert group.reason == (
-        "peaks of 3 workloads sum to 106 GiB, but no hour to more than 64 GiB; x 1.10 margin fits a 80 GiB card"
+        "peaks of 3 workloads sum to 106 GiB, but no hour to more than 64 GiB; "
+        "with a margin of x 1.10 they fit the card's 80 GiB"
     )
 
 
