@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from egpu_runtime.contract.metrics import CONTAINER_LABELS
-from egpu_runtime.contract.units import MINUTE_MS
+from egpu_runtime.contract.resources import PRIORITY_HIGH, PRIORITY_LOW
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -24,10 +24,19 @@ Booleans = npt.NDArray[np.bool_]
 ArrowArray = Any
 """An arrow array of whatever type the file has; which one is known at run time only."""
 
+ArrowScalar = Any
+"""One value of such an array."""
+
 Kind = Literal["time", "text", "bytes", "ratio"]
 
-SINGLE_ROW_INTERVAL_MS: Final = MINUTE_MS
-"""Scrape interval assumed for a trace that shows none, because it holds one point in time only."""
+TIME_MS_MAX: Final = 253_402_300_799_999
+"""The last millisecond of the year 9999: a greater time was meant in a smaller unit, e.g. microseconds."""
+
+PRIORITIES: Final = ("", str(PRIORITY_HIGH), str(PRIORITY_LOW))
+"""What the priority column may hold; empty = none."""
+
+_SHOWN_CHARACTERS_MAX: Final = 80
+"""How much of a wrong value a message shows."""
 
 _SEPARATOR: Final = "\x1f"
 _POD_NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_DNS, "pod.trace.egpu.io")
@@ -48,7 +57,12 @@ class Column:
 
 
 COLUMNS: Final = (
-    Column("timestamp_ms", "time", "time of the sample, epoch milliseconds UTC; rows are sorted by it"),
+    Column(
+        "timestamp_ms",
+        "time",
+        "time of the sample, epoch milliseconds UTC, in Parquet also a timestamp (UTC without a zone); rows are sorted "
+        "by it",
+    ),
     Column("cluster", "text", "name of the cluster"),
     Column("node", "text", "name of the node"),
     Column("gpu_uuid", "text", "the card"),
@@ -61,11 +75,31 @@ COLUMNS: Final = (
     Column("pod", "text", "name of the pod"),
     Column("pod_uid", "text", "uid of the pod", empty="derived from cluster, namespace and pod"),
     Column("container", "text", "name of the container"),
-    Column("priority", "text", "0 = high, 1 = low", empty="no priority"),
-    Column("memory_quota_bytes", "bytes", "memory the container may use on the card", empty="the whole card"),
-    Column("core_quota_ratio", "ratio", "share of the card's compute it may use, 0-1", empty="the whole card"),
-    Column("memory_used_bytes", "bytes", "memory it uses; above the quota is legal", empty="not observed"),
-    Column("core_used_ratio", "ratio", "share of the card's compute it used, 0-1", empty="not observed"),
+    Column("priority", "text", "0 = high, 1 = low, nothing else", empty="no priority"),
+    Column(
+        "memory_quota_bytes",
+        "bytes",
+        "memory the container may use on the card, above 0; more than the card has is legal (oversubscription)",
+        empty="the whole card",
+    ),
+    Column(
+        "core_quota_ratio",
+        "ratio",
+        "share of one card's compute it may use, above 0, at most 1",
+        empty="the whole card",
+    ),
+    Column(
+        "memory_used_bytes",
+        "bytes",
+        "memory it uses; above the quota is legal, and above the card (part of it is then in host memory)",
+        empty="not observed",
+    ),
+    Column(
+        "core_used_ratio",
+        "ratio",
+        "share of one card's compute it used, 0-1; above the quota is legal, above the card is not",
+        empty="not observed",
+    ),
 )
 """The long form, in the order of the documentation; a file may have the columns in any order, but all of them."""
 
@@ -184,13 +218,18 @@ class TraceReader:
 
     def rows(self, batch: pa.RecordBatch) -> Rows:
         """The next rows, checked. Raises TraceError for the first wrong value of the first wrong column."""
+        batch = self._decoded(batch)
         timestamps = self._times(batch.column("timestamp_ms"))
         container = self._containers(batch)
         total = self._numbers(batch, "gpu_memory_total_bytes")
         memory_quota = self._numbers(batch, "memory_quota_bytes")
         core_quota = self._numbers(batch, "core_quota_ratio")
+        core_used = self._numbers(batch, "core_used_ratio")
         self._refuse_first(total == 0, "gpu_memory_total_bytes", lambda _: "a card has more than 0 bytes")
-        self._refuse_first(core_quota > 1, "core_quota_ratio", lambda i: f"{core_quota[i]:g} is above 1 card")
+        for name, quota in (("memory_quota_bytes", memory_quota), ("core_quota_ratio", core_quota)):
+            self._refuse_first(quota == 0, name, lambda _: "0 is no quota; empty means the whole card")
+        for name, ratio in (("core_quota_ratio", core_quota), ("core_used_ratio", core_used)):
+            self._refuse_above_one_card(name, ratio)
         rows = Rows(
             timestamp_ms=timestamps,
             container=container,
@@ -198,7 +237,7 @@ class TraceReader:
             memory_quota_bytes=np.where(np.isnan(memory_quota), total, memory_quota),
             core_quota_ratio=np.where(np.isnan(core_quota), 1.0, core_quota),
             memory_used_bytes=self._numbers(batch, "memory_used_bytes"),
-            core_used_ratio=self._numbers(batch, "core_used_ratio"),
+            core_used_ratio=core_used,
         )
         self._refuse_repeats(rows)
         self.row_count += len(rows)
@@ -211,6 +250,17 @@ class TraceReader:
         if wrong.any():
             index = int(np.argmax(wrong))
             raise self._error(index, column, why(index))
+
+    def _refuse_above_one_card(self, column: str, ratio: Floats) -> None:
+        self._refuse_first(ratio > 1, column, lambda i: f"{ratio[i]:.17g} is above 1 card (a share, not percent)")
+
+    def _decoded(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Bytes (all of a CSV) as texts; here and not by arrow's reader, which does not say which row is not UTF-8."""
+        for place, name in enumerate(batch.schema.names):
+            values: ArrowArray = batch.column(place)
+            if pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type):
+                batch = batch.set_column(place, name, self._cast(values, name, to=pa.string(), what="UTF-8 text"))
+        return batch
 
     def _cast(self, values: ArrowArray, column: str, *, to: pa.DataType, what: str) -> ArrowArray:
         """Cast; on failure find the first bad value by halving, since arrow does not say which it was."""
@@ -225,33 +275,41 @@ class TraceReader:
                     good = middle
                 except pa.ArrowInvalid:
                     bad = middle
-            shown = repr(values[good].as_py())
-            raise self._error(good, column, f"{shown} is not {what}") from None
+            raise self._error(good, column, f"{_shown(values[good])} is not {what}") from None
         except pa.ArrowNotImplementedError:
             raise TraceError(f"{self.source}: column {column}: type {values.type} is not {what}") from None
 
     def _times(self, values: ArrowArray) -> Integers:
+        name, what = "timestamp_ms", "a whole number of milliseconds"
         if pa.types.is_timestamp(values.type):
-            values = pc.cast(values, pa.timestamp("ms", values.type.tz))
-        name = "timestamp_ms"
-        given = self._cast(values, name, to=pa.int64(), what="a whole number of milliseconds")
+            values = self._cast(values, name, to=pa.timestamp("ms", values.type.tz), what=what)
+        else:
+            self._refuse_type(values, name, what)
+        given = self._cast(values, name, to=pa.int64(), what=what)
         self._refuse_first(_mask(pc.is_null(given)), name, lambda _: "is empty")
         times: Integers = given.to_numpy(zero_copy_only=False).astype(np.int64, copy=False)
         self._refuse_first(times < 0, name, lambda i: f"{times[i]} is negative")
+        self._refuse_first(times > TIME_MS_MAX, name, lambda i: f"{times[i]} is after the year 9999, in milliseconds")
         before = np.concatenate(([self._last_ms], times[:-1]))
         self._refuse_first(times < before, name, lambda i: f"{times[i]} comes after {before[i]}: rows are not sorted")
         return times
 
+    def _refuse_type(self, values: ArrowArray, column: str, what: str) -> None:
+        """Refuse types that arrow would turn into numbers though they are none: true, a time of day, a duration."""
+        if pa.types.is_boolean(values.type) or pa.types.is_temporal(values.type):
+            raise TraceError(f"{self.source}: column {column}: type {values.type} is not {what}")
+
     def _numbers(self, batch: pa.RecordBatch, name: str) -> Floats:
-        """One numeric column; empty is NaN."""
+        """One numeric column; empty is NaN, and minus zero is zero."""
         values: ArrowArray = batch.column(name)
+        self._refuse_type(values, name, "a number")
         if pa.types.is_string(values.type):
             values = pc.if_else(pc.equal(values, pa.scalar("")), pa.scalar(None, values.type), values)
         given = self._cast(values, name, to=pa.float64(), what="a number")
         empty = _mask(pc.is_null(given))
         if not _BY_NAME[name].empty:
             self._refuse_first(empty, name, lambda _: "is empty")
-        numbers: Floats = np.array(given.to_numpy(zero_copy_only=False), np.float64)
+        numbers: Floats = np.array(given.to_numpy(zero_copy_only=False), np.float64) + 0.0
         self._refuse_first(~np.isfinite(numbers) & ~empty, name, lambda i: f"{numbers[i]} is not a finite number")
         self._refuse_first(numbers < 0, name, lambda i: f"{numbers[i]:g} is negative")
         return numbers
@@ -264,11 +322,17 @@ class TraceReader:
                 self._refuse_first(_mask(pc.equal(values, pa.scalar(""))), name, lambda _: "is empty")
             broken = _mask(pc.match_substring(values, _SEPARATOR))
             self._refuse_first(broken, name, lambda _: "holds a control character")
+            if name == "priority":
+                self._refuse_unknown_priority(values)
             texts.append(values)
         joined = pc.binary_join_element_wise(*texts, _SEPARATOR).dictionary_encode()
         numbers = np.array([self._number(key) for key in joined.dictionary.to_pylist()], np.int64)
         indices: Integers = joined.indices.to_numpy(zero_copy_only=False)
         return numbers[indices] if len(numbers) else np.empty(0, np.int64)
+
+    def _refuse_unknown_priority(self, values: ArrowArray) -> None:
+        unknown = ~_mask(pc.is_in(values, pa.array(PRIORITIES)))
+        self._refuse_first(unknown, "priority", lambda i: f"{_shown(values[i])} is neither 0 (high) nor 1 (low)")
 
     def _number(self, key: str) -> int:
         number = self._index.get(key)
@@ -298,53 +362,15 @@ class TraceReader:
         self._last_keys = all_keys[times == self._last_ms]
 
 
-class Extent:
-    """When each container was seen last and how often it is seen: gathered over a pass, read at its end."""
-
-    def __init__(self) -> None:
-        self.first_ms = -1
-        self.last_ms = -1
-        self._last: Integers = np.empty(0, np.int64)
-        self._gap: Integers = np.empty(0, np.int64)
-
-    def add(self, rows: Rows) -> None:
-        """The next rows of the pass."""
-        if not len(rows):
-            return
-        self.first_ms = int(rows.timestamp_ms[0]) if self.first_ms < 0 else self.first_ms
-        self.last_ms = int(rows.timestamp_ms[-1])
-        more = int(rows.container.max()) + 1 - len(self._last)
-        if more > 0:
-            self._last = np.concatenate((self._last, np.full(more, -1, np.int64)))
-            self._gap = np.concatenate((self._gap, np.full(more, np.iinfo(np.int64).max, np.int64)))
-        order = np.argsort(rows.container, kind="stable")
-        container, times = rows.container[order], rows.timestamp_ms[order]
-        before = np.concatenate(([-1], times[:-1]))
-        starts = np.concatenate(([True], np.diff(container) != 0))
-        before[starts] = self._last[container[starts]]
-        gaps = np.where((before >= 0) & (times > before), times - before, np.iinfo(np.int64).max)
-        np.minimum.at(self._gap, container, gaps)
-        np.maximum.at(self._last, container, times)
-
-    def ends_ms(self, containers: Sequence[Container]) -> Integers:
-        """One scrape after the last row of each container's pod; the shortest gap seen stands for the interval."""
-        unknown = np.iinfo(np.int64).max
-        usual = int(self._gap.min()) if len(self._gap) else unknown
-        usual = SINGLE_ROW_INTERVAL_MS if usual == unknown else usual
-        last: dict[tuple[str, ...], int] = {}
-        gap: dict[tuple[str, ...], int] = {}
-        for container, seen, interval in zip(containers, self._last, self._gap, strict=True):
-            pod = container.pod_key
-            last[pod] = max(last.get(pod, -1), int(seen))
-            gap[pod] = min(gap.get(pod, unknown), int(interval))
-        return np.array(
-            [last[c.pod_key] + (usual if gap[c.pod_key] == unknown else gap[c.pod_key]) for c in containers], np.int64
-        )
-
-
 def labels_of(container: Container) -> dict[str, str]:
     """Label name -> value, empty ones left out: an empty label is the same as none (Prometheus data model)."""
     return {name: value for name, value in zip(CONTAINER_LABELS, astuple(container), strict=True) if value}
+
+
+def _shown(value: ArrowScalar) -> str:
+    """A wrong value as a message shows it. Times go through arrow, since Python's have no nanoseconds."""
+    plain = pc.cast(value, pa.string()).as_py() if pa.types.is_timestamp(value.type) else repr(value.as_py())
+    return plain if len(plain) <= _SHOWN_CHARACTERS_MAX else plain[:_SHOWN_CHARACTERS_MAX] + "..."
 
 
 def _mask(values: ArrowArray) -> Booleans:

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import io
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -117,11 +118,41 @@ BAD_INPUTS = {
     "card without memory": ([GOOD | {"gpu_memory_total_bytes": "0"}], "row 1, column gpu_memory_total_bytes"),
     "card memory is empty": ([GOOD | {"gpu_memory_total_bytes": ""}], "row 1, column gpu_memory_total_bytes: is empty"),
     "quota in percent": ([GOOD | {"core_quota_ratio": "50"}], "row 1, column core_quota_ratio: 50 is above 1 card"),
+    "compute in percent": ([GOOD | {"core_used_ratio": "50"}], "row 1, column core_used_ratio: 50 is above 1 card"),
+    "a hair above the card": ([GOOD | {"core_used_ratio": "1.0001"}], "column core_used_ratio: 1.0001 is above 1 card"),
+    "compute is nan": ([GOOD, NEXT | {"core_used_ratio": "nan"}], "row 2, column core_used_ratio: nan is not a finite"),
+    "compute is inf": ([GOOD | {"core_used_ratio": "inf"}], "row 1, column core_used_ratio: inf is not a finite"),
+    "no memory quota": ([GOOD, NEXT | {"memory_quota_bytes": "0"}], "row 2, column memory_quota_bytes: 0 is no quota"),
+    "no core quota": ([GOOD, NEXT | {"core_quota_ratio": "-0.0"}], "row 2, column core_quota_ratio: 0 is no quota"),
+    "unknown priority": ([GOOD, NEXT | {"priority": "2"}], "row 2, column priority: '2' is neither 0 (high) nor 1"),
+    "priority as a word": ([GOOD | {"priority": "high"}], "row 1, column priority: 'high' is neither"),
+    "microseconds": (
+        [GOOD, NEXT | {"timestamp_ms": "1767571200000000"}],
+        "row 2, column timestamp_ms: 1767571200000000",
+    ),
     "no namespace": ([GOOD, NEXT | {"namespace": ""}], "row 2, column namespace: is empty"),
     "not sorted": ([NEXT, GOOD], "row 2, column timestamp_ms: 1000 comes after 2000"),
     "repeated row": ([GOOD, GOOD | {"memory_used_bytes": "7"}], "row 2, column timestamp_ms: repeats an earlier row"),
     "repeated under another tenant": ([GOOD, GOOD | {"tenant": "u"}], "row 2, column timestamp_ms: repeats"),
 }
+
+
+def test_values_at_the_edge_are_taken(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.csv"
+    edge = {
+        "memory_quota_bytes": "80001",
+        "memory_used_bytes": "90000",
+        "core_quota_ratio": "1",
+        "core_used_ratio": "1",
+    }
+    zero = {"timestamp_ms": "2000", "core_used_ratio": "-0.0", "memory_used_bytes": "-0", "priority": "1"}
+    path.write_text(rows_text(edge, zero, {"timestamp_ms": "3000", "priority": ""}))
+    rows = read(path)
+    assert rows.memory_quota_bytes.tolist() == [80001, 80000, 80000]
+    assert rows.memory_used_bytes.tolist() == [90000, 0, 500]
+    assert rows.core_used_ratio.tolist() == [1, 0, 0.25]
+    assert not np.signbit(rows.core_used_ratio).any()  # minus zero is zero
+    assert not np.signbit(rows.memory_used_bytes).any()
 
 
 def check_refused(path: Path, expected: str, *, url: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -145,6 +176,91 @@ def test_bad_values_are_named_and_nothing_is_sent(case, tmp_path, receiver, caps
     assert receiver.posts == []
 
 
+@pytest.mark.parametrize(
+    ("before", "row"),
+    [([], 1), ([GOOD, NEXT], 3), ([GOOD, NEXT | {"tenant": "two\nlines"}], 3)],
+)
+def test_text_that_is_not_utf_8_is_named_by_row_and_column(before, row, tmp_path, receiver, capsys) -> None:
+    path = tmp_path / "fleet.csv"
+    text = rows_text(*before, {"timestamp_ms": "9000", "workload": "caf\xe9"})
+    path.write_bytes(text.encode("latin-1"))
+    check_refused(path, f"row {row}, column workload: b'caf\\xe9' is not UTF-8", url=receiver.url, capsys=capsys)
+    assert receiver.posts == []
+
+
+def test_text_far_inside_that_is_not_utf_8_is_counted_from_the_first_row(tmp_path, receiver, capsys) -> None:
+    path = tmp_path / "fleet.csv"
+    rows = [{"timestamp_ms": str(i)} for i in range(70_000)]
+    rows[64_320] |= {"pod": "\xfc"}
+    path.write_bytes(rows_text(*rows).encode("latin-1"))
+    assert path.stat().st_size > 4 << 20  # more than one block
+    check_refused(path, "row 64321, column pod: b'\\xfc' is not UTF-8", url=receiver.url, capsys=capsys)
+
+
+def test_a_header_that_is_not_utf_8_is_one_line(tmp_path, receiver, capsys) -> None:
+    path = tmp_path / "fleet.csv"
+    path.write_bytes(rows_text(GOOD).encode().replace(b"tenant", b"ten\xe4nt"))
+    check_refused(path, "the header is not UTF-8", url=receiver.url, capsys=capsys)
+
+
+def write_times(path: Path, times: pa.Array) -> None:
+    """A Parquet trace of as many rows as there are times, of whatever type they are."""
+    plain = path.with_suffix(".csv")
+    plain.write_text(rows_text(*({"timestamp_ms": str(number)} for number in range(len(times)))))
+    table = pa.csv.read_csv(plain)
+    pa.parquet.write_table(table.set_column(0, "timestamp_ms", times), path)
+
+
+MILLISECONDS = [1000, 2000]
+GOOD_TIMES = {
+    "timestamp": pa.array(MILLISECONDS, pa.timestamp("ms")),
+    "timestamp with a zone": pa.array(MILLISECONDS, pa.timestamp("ms", "Europe/Berlin")),
+    "nanoseconds": pa.array([time * 1_000_000 for time in MILLISECONDS], pa.timestamp("ns")),
+    "seconds": pa.array([1, 2], pa.timestamp("s")),
+    "text": pa.array(["1000", "2000"]),
+    "bytes": pa.array([b"1000", b"2000"]),
+    "dictionary of texts": pa.array(["1000", "2000"]).dictionary_encode(),
+    "float": pa.array([1000.0, 2000.0]),
+    "decimal": pa.array(MILLISECONDS).cast(pa.decimal128(21, 2)),
+}
+BAD_TIMES = {
+    "text": (pa.array(["1000", "2026-01-05"]), "row 2, column timestamp_ms: '2026-01-05' is not a whole number"),
+    "bytes": (pa.array([b"1000", b"\xff"]), "row 2, column timestamp_ms: b'\\xff' is not UTF-8 text"),
+    "parts of a millisecond": (
+        pa.array([1_000_000_000, 2_000_000_001], pa.timestamp("ns")),
+        "row 2, column timestamp_ms: 1970-01-01 00:00:02.000000001 is not a whole number of milliseconds",
+    ),
+    "fraction": (pa.array([1000.0, 2000.5]), "row 2, column timestamp_ms: 2000.5 is not a whole number"),
+    "date": (pa.array([1, 2], pa.date32()), "column timestamp_ms: type date32[day] is not"),
+    "duration": (pa.array(MILLISECONDS, pa.duration("ms")), "column timestamp_ms: type duration[ms] is not"),
+    "time of day": (pa.array(MILLISECONDS, pa.time32("ms")), "column timestamp_ms: type time32[ms] is not"),
+    "true": (pa.array([False, True]), "column timestamp_ms: type bool is not"),
+    "nothing": (pa.array([1000, None]), "row 2, column timestamp_ms: is empty"),
+}
+
+
+@pytest.mark.parametrize("case", GOOD_TIMES)
+def test_times_in_parquet_are_read_whatever_their_type(case: str, tmp_path: Path) -> None:
+    write_times(tmp_path / "fleet.parquet", GOOD_TIMES[case])
+    assert read(tmp_path / "fleet.parquet").timestamp_ms.tolist() == MILLISECONDS
+
+
+@pytest.mark.parametrize("case", BAD_TIMES)
+def test_bad_times_in_parquet_are_one_line(case, tmp_path, receiver, capsys) -> None:
+    times, expected = BAD_TIMES[case]
+    write_times(tmp_path / "fleet.parquet", times)
+    check_refused(tmp_path / "fleet.parquet", expected, url=receiver.url, capsys=capsys)
+
+
+def test_use_that_is_no_number_in_parquet_is_one_line(tmp_path, receiver, capsys) -> None:
+    write_times(tmp_path / "fleet.parquet", GOOD_TIMES["float"])
+    table = pa.parquet.read_table(tmp_path / "fleet.parquet")
+    place = table.schema.get_field_index("core_used_ratio")
+    path = tmp_path / "true.parquet"
+    pa.parquet.write_table(table.set_column(place, "core_used_ratio", pa.array([True, False])), path)
+    check_refused(path, "column core_used_ratio: type bool is not a number", url=receiver.url, capsys=capsys)
+
+
 LAST_COLUMN_CUT = rows_text(GOOD).replace(",core_used_ratio", "").replace(",0.25", "")
 BAD_FILES = {
     "missing column": ("fleet.csv", LAST_COLUMN_CUT, "column core_used_ratio is missing"),
@@ -156,6 +272,12 @@ BAD_FILES = {
     "not gzip": ("fleet.csv.gz", rows_text(GOOD), "cannot be read"),
     "not parquet": ("fleet.parquet", rows_text(GOOD), "cannot be read"),
 }
+
+
+@pytest.mark.parametrize("name", ["none.csv", "none.csv.gz", "none.parquet", "."])
+def test_a_file_that_cannot_be_opened_is_one_line(name, tmp_path, receiver, capsys) -> None:
+    expected = "No such file or directory" if name != "." else "is a directory"
+    check_refused(tmp_path / name, expected, url=receiver.url, capsys=capsys)
 
 
 @pytest.mark.parametrize("case", BAD_FILES)
@@ -172,8 +294,18 @@ def test_truncated_gzip_sends_nothing(tmp_path, receiver, capsys) -> None:
     text = rows_text(*({"timestamp_ms": str(i), "memory_used_bytes": str(i * 7919 % 10007)} for i in range(60_000)))
     packed = gzip.compress(text.encode())
     path.write_bytes(packed[: len(packed) * 9 // 10])
-    check_refused(path, "Truncated", url=receiver.url, capsys=capsys)
+    whole = zlib.decompressobj(31).decompress(path.read_bytes()).count(b"\n") - 1
+    check_refused(path, f"cannot be read after row {whole}: Truncated", url=receiver.url, capsys=capsys)
     assert receiver.posts == []
+
+
+@pytest.mark.parametrize(("rows_before", "expected"), [(0, "at row 1"), (1, "after row 1"), (3, "after row 3")])
+def test_gzip_truncated_within_the_first_block_names_a_row(rows_before, expected, tmp_path, receiver, capsys) -> None:
+    path = tmp_path / "fleet.csv.gz"
+    text = rows_text(*({"timestamp_ms": str(number), "tenant": "two\nlines"} for number in range(rows_before)))
+    packer = zlib.compressobj(wbits=31)
+    path.write_bytes(packer.compress(text.encode() + b"1000,c,n") + packer.flush(zlib.Z_SYNC_FLUSH))
+    check_refused(path, f"cannot be read {expected}: Truncated", url=receiver.url, capsys=capsys)
 
 
 def test_bad_row_far_inside_is_counted_from_the_first_row(tmp_path, receiver, capsys) -> None:
