@@ -41,7 +41,10 @@ class RuntimeSettings(ProcessSettings):
     """File to append every page served to, one JSON object a line, with --listen. Default none."""
 
     summary_file: str = ""
-    """File to write the summary to at the end, JSON. Default none."""
+    """File to write the summary to at the end, JSON, with --remote-write: samples_sent (acknowledged), samples_refused
+    (all those of requests answered with 400, of which the receiver may have stored the valid ones), samples_unanswered
+    (tried when the replay was stopped, stored or not), requests, requests_refused, retries, seconds, complete (false =
+    stopped early), first_refusal (status and first line of the first 400, or empty). Default none."""
 
     batch_samples_max: Positive = 2000
     """Most samples in one request. Default 2000, as Prometheus' max_samples_per_send."""

@@ -2,10 +2,10 @@
 
 import email.utils
 import http.client
+import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -39,6 +39,15 @@ _ROUND_BATCHES_MAX: Final = 8
 _BATCH_SPAN_MS_MAX: Final = DAY_MS
 """Trace time one batch may span: a tiny fleet's log records should still be read day by day."""
 
+_STOP_SECONDS: Final = 0.5
+"""How long a stopped replay waits for answers to what is in flight: it is to end within a second."""
+
+_WATCH_SECONDS: Final = 0.1
+"""How often waiting looks whether the replay was stopped."""
+
+_SAID_CHARACTERS_MAX: Final = 200
+"""How much of an answer's first line is shown."""
+
 _BAD_REQUEST: Final = 400
 _SERVER_ERRORS: Final = range(500, 600)
 _ACCEPTED: Final = range(200, 300)
@@ -46,18 +55,31 @@ _ACCEPTED: Final = range(200, 300)
 
 @dataclass(slots=True)
 class Summary:
-    """What became of the samples: acknowledged, refused with 400, and the retries it took."""
+    """What became of the samples, and what it took.
+
+    ``samples_sent`` were acknowledged. ``samples_refused`` are all samples of the ``requests_refused`` requests
+    answered with 400, of which the receiver may have stored the valid ones: our collector does, as Prometheus does.
+    ``samples_unanswered`` are those of requests without a final answer when the replay was stopped, stored or not.
+    ``first_refusal`` is the first 400's status and the first line of its body, or empty.
+    """
 
     samples_sent: int = 0
     samples_refused: int = 0
+    samples_unanswered: int = 0
     requests: int = 0
+    requests_refused: int = 0
     retries: int = 0
     seconds: float = 0.0
     complete: bool = True
+    first_refusal: str = ""
 
 
 class RefusedError(Exception):
-    """The receiver will never take this body (400)."""
+    """The receiver will never take this body as it is (400)."""
+
+
+class StoppedError(Exception):
+    """The replay was stopped before this body was taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +95,19 @@ class Receiver:
     @staticmethod
     def of(url: str) -> "Receiver":
         """Parse an http or https URL. Raises Failure."""
-        parts = urlsplit(url)
+        wrong = Failure(f"--remote-write {url!r} is not an http or https URL")
         try:
-            port = parts.port
-        except ValueError:
-            port = -1
-        if parts.scheme not in ("http", "https") or not parts.hostname or port == -1:
-            raise Failure(f"{url!r} is not an http or https URL")
+            parts = urlsplit(url)
+            if parts.username is not None:
+                raise Failure("--remote-write: a user name or password in the URL would not be sent")
+            port, host = parts.port, (parts.hostname or "").encode("idna").decode()
+        except ValueError as error:  # of the port, the brackets of an IPv6 address or a label of the host name
+            raise wrong from error
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        return Receiver(url, parts.scheme, parts.hostname, port, path)
+        printable = all("!" <= character <= "~" for character in host + path)
+        if parts.scheme not in ("http", "https") or not host or not printable:
+            raise wrong
+        return Receiver(url, parts.scheme, host, port, path)
 
     def connection(self, timeout_seconds: float) -> http.client.HTTPConnection:
         """A connection, not opened yet."""
@@ -91,22 +117,44 @@ class Receiver:
 
 @dataclass(slots=True)
 class Connection:
-    """One shard's connection: one request at a time, retried until it is taken, refused or given up."""
+    """One shard's connection: one request at a time, retried until it is taken, refused, given up or stopped.
+
+    ``refused_seconds`` is the (monotonic) time of its first refusal.
+    """
 
     receiver: Receiver
     settings: RuntimeSettings
     stop: threading.Event
     summary: Summary = field(default_factory=Summary)
+    refused_seconds: float = math.inf
     _http: http.client.HTTPConnection | None = None
 
-    def send_all(self, bodies: Iterable[tuple[bytes, int]]) -> None:
-        """Send bodies one after the other; each comes with its number of samples."""
+    def send_all(self, bodies: Iterable[tuple[bytes, int]]) -> bool:
+        """Send bodies one after the other; each comes with its number of samples. False when it was stopped.
+
+        Raises Failure when the receiver refuses for good or stays away too long.
+        """
+        summary = self.summary
         for body, sample_count in bodies:
+            if self.stop.is_set():
+                return False
+            summary.samples_unanswered = sample_count
             try:
                 self._send(body)
-                self.summary.samples_sent += sample_count
-            except RefusedError:
-                self.summary.samples_refused += sample_count
+                summary.samples_sent += sample_count
+            except RefusedError as refused:
+                self._count_refusal(sample_count, str(refused))
+            except StoppedError:
+                return False
+            summary.samples_unanswered = 0
+        return True
+
+    def _count_refusal(self, sample_count: int, why: str) -> None:
+        self.summary.samples_refused += sample_count
+        self.summary.requests_refused += 1
+        if not self.summary.first_refusal:
+            self.summary.first_refusal = why
+            self.refused_seconds = time.monotonic()
 
     def close(self) -> None:
         """Close the connection, if it is open."""
@@ -127,7 +175,7 @@ class Connection:
                 tried = f"{attempt + 1} attempts" if attempt else "one attempt"
                 raise Failure(f"{self.receiver.url} does not take samples: {why} (gave up after {tried})")
             if self.stop.wait(pause):
-                raise Failure(f"stopped while {self.receiver.url} did not take samples: {why}")
+                raise StoppedError(why)
             wait = min(wait * 2, self.settings.retry_seconds_max)
             attempt += 1
             self.summary.retries += 1
@@ -147,13 +195,21 @@ class Connection:
             return str(error) or type(error).__name__, None
         if response.status in _ACCEPTED:
             return "", None
-        said = " ".join(answer.decode(errors="replace").split())[:200]
-        why = f"status {response.status}" + (f": {said}" if said else "")
+        why = refusal(response.status, answer)
         if response.status in _SERVER_ERRORS:
             return why, retry_after_seconds(response.getheader("Retry-After"), time.time())
         if response.status == _BAD_REQUEST:
             raise RefusedError(why)
         raise Failure(f"{self.receiver.url} refuses samples: {why}")
+
+
+def refusal(status: int, answer: bytes) -> str:
+    """Status and the first line of a body that says something, shortened: one line, without control characters."""
+    lines = (" ".join(line.split()) for line in answer.decode(errors="replace").splitlines())
+    said = "".join(character for character in next(filter(None, lines), "") if character.isprintable())
+    if len(said) > _SAID_CHARACTERS_MAX:
+        said = said[:_SAID_CHARACTERS_MAX] + "..."
+    return f"status {status}" + (f": {said}" if said else "")
 
 
 def retry_after_seconds(header: str | None, now_seconds: float) -> float | None:
@@ -168,6 +224,31 @@ def retry_after_seconds(header: str | None, now_seconds: float) -> float | None:
         return None
 
 
+class _Sending(threading.Thread):
+    """One shard's bodies of a round on their way. A daemon: a peer that says nothing must not hold up the end."""
+
+    def __init__(self, connection: Connection, bodies: Sequence[tuple[bytes, int]]) -> None:
+        super().__init__(daemon=True)
+        self.connection = connection
+        self.taken: bool | None = None
+        self.failure: Failure | None = None
+        self._bodies = bodies
+
+    def run(self) -> None:
+        try:
+            self.taken = self.connection.send_all(self._bodies)
+        except Failure as failure:
+            self.failure = failure
+
+    def result(self) -> bool:
+        """Whether all was taken. Raises the failure, also that of a thread which died of something unforeseen."""
+        if self.failure is not None:
+            raise self.failure
+        if self.taken is None and not self.is_alive():
+            raise Failure(f"a connection to {self.connection.receiver.url} ended unexpectedly")
+        return bool(self.taken)
+
+
 class Replay:
     """One replay of a trace to one receiver."""
 
@@ -176,12 +257,16 @@ class Replay:
         self._trace = trace
         self._settings = settings
         self._stop = threading.Event()
+        self._patience_ends_seconds = math.inf
+        self._in_flight: list[_Sending] = []
         receiver = Receiver.of(url)
         self._connections = [Connection(receiver, settings, self._stop) for _ in range(settings.connections_max)]
 
     def stop(self) -> None:
-        """Finish what is in flight and end early."""
-        self._stop.set()
+        """End early: what is in flight has a moment to be answered. Meant to be called by a signal handler."""
+        self._patience_ends_seconds = time.monotonic() + _STOP_SECONDS
+        # The handler may have interrupted this very event's wait, which holds a lock that set() needs.
+        threading.Thread(target=self._stop.set, daemon=True).start()
 
     def run(self, speed: float | None, progressed: Callable[[int], None]) -> Summary:
         """Send everything; ``speed`` = times real time, None = as fast as it is taken.
@@ -191,41 +276,48 @@ class Replay:
         """
         started = time.monotonic()
         pacer = Pacer(self._trace.first_ms, speed, self._stop)
-        complete = True
         try:
-            with ThreadPoolExecutor(len(self._connections)) as pool:
-                try:
-                    complete = self._send_rounds(pool, pacer, progressed)
-                finally:
-                    self._stop.set()  # whatever ended it, no connection goes on retrying
+            complete = self._send_rounds(pacer, progressed)
         finally:
+            self._stop.set()  # whatever ended it, no connection goes on retrying
+            busy = [sending.connection for sending in self._in_flight if sending.is_alive()]
             for connection in self._connections:
-                connection.close()
+                if not any(connection is other for other in busy):
+                    connection.close()
         total = self._total()
         total.seconds = time.monotonic() - started
         total.complete = complete
         return total
 
-    def _send_rounds(self, pool: ThreadPoolExecutor, pacer: "Pacer", progressed: Callable[[int], None]) -> bool:
+    def _send_rounds(self, pacer: "Pacer", progressed: Callable[[int], None]) -> bool:
         """The next round is encoded while this one is in flight, and sent when all of this one is acknowledged."""
         table = SeriesTable(self._trace.containers)
         encoder = Encoder(table)
-        in_flight: list[Future[None]] = []
         last_ms = self._trace.first_ms
         for piece in rounds(samples_of(self._trace, table), self._limits(pacer.speed)):
             shards = [[(encoder.body(batch), len(batch)) for batch in shard] for shard in piece.shards]
-            _finish(in_flight)
+            if not self._finish():
+                return False
             progressed(last_ms)
             if not pacer.wait_for(piece):
                 return False
-            in_flight = [
-                pool.submit(connection.send_all, bodies)
-                for connection, bodies in zip(self._connections, shards, strict=False)
+            self._in_flight = [
+                _Sending(connection, bodies) for connection, bodies in zip(self._connections, shards, strict=False)
             ]
+            for sending in self._in_flight:
+                sending.start()
             last_ms = piece.last_ms
-        _finish(in_flight)
+        complete = self._finish()
         progressed(last_ms)
-        return True
+        return complete
+
+    def _finish(self) -> bool:
+        """Wait for all in flight, then raise what the first failed one raised; False when the replay was stopped."""
+        for sending in self._in_flight:
+            while sending.is_alive() and time.monotonic() < self._patience_ends_seconds:
+                sending.join(_WATCH_SECONDS)
+        results = [sending.result() for sending in self._in_flight]
+        return all(results)
 
     def _limits(self, speed: float | None) -> Limits:
         settings = self._settings
@@ -242,10 +334,15 @@ class Replay:
     def _total(self) -> Summary:
         total = Summary()
         for connection in self._connections:
-            total.samples_sent += connection.summary.samples_sent
-            total.samples_refused += connection.summary.samples_refused
-            total.requests += connection.summary.requests
-            total.retries += connection.summary.retries
+            part = connection.summary
+            total.samples_sent += part.samples_sent
+            total.samples_refused += part.samples_refused
+            total.samples_unanswered += part.samples_unanswered
+            total.requests += part.requests
+            total.requests_refused += part.requests_refused
+            total.retries += part.retries
+        first = min(self._connections, key=lambda connection: connection.refused_seconds)
+        total.first_refusal = first.summary.first_refusal
         return total
 
 
@@ -264,14 +361,6 @@ class Pacer:
             return not self._stop.is_set()
         due = self._started + (piece.first_ms - self._first_ms) / SECOND_MS / self.speed
         return not self._stop.wait(max(0.0, due - time.monotonic()))
-
-
-def _finish(in_flight: Iterable[Future[None]]) -> None:
-    """Wait for all, then raise what the first failed one raised: so that no other is left running unseen."""
-    waiting = list(in_flight)
-    failures = [failure for failure in (future.exception() for future in waiting) if failure is not None]
-    if failures:
-        raise failures[0]
 
 
 @contextmanager

@@ -21,9 +21,14 @@ class Post:
 
 @dataclass
 class RecordingReceiver:
-    """``answers``: status and headers of the next answers; when there are none left, 204."""
+    """``answers``: status and headers of the next answers; when there are none left, 204.
+
+    ``text`` is the body of all but 204.
+    Status 0 hangs up without an answer, status 1 says nothing until the sender is gone.
+    """
 
     port: int = 0
+    text: bytes = b""
     posts: list[Post] = field(default_factory=list)
     answers: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -51,15 +56,19 @@ def recording_receiver() -> Iterator[RecordingReceiver]:
             with recording.lock:
                 status, headers = recording.answers.pop(0) if recording.answers else (204, {})
                 recording.posts.append(Post(time.monotonic(), self.path, dict(self.headers), body, status))
-            if status == 0:  # hang up without an answer
+            if status == 1:
+                self.rfile.read(1)
+            if status in (0, 1):
                 self.close_connection = True
                 return
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)
             if status != 204:
-                self.send_header("Content-Length", "0")
+                self.send_header("Content-Length", str(len(recording.text)))
             self.end_headers()
+            if status != 204:
+                self.wfile.write(recording.text)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
             pass

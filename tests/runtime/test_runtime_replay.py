@@ -19,7 +19,7 @@ from test_runtime_encode import decode
 from egpu_runtime.__main__ import app
 from egpu_runtime.contract.process import run
 from egpu_runtime.contract.units import STALE_MARKER_BITS
-from egpu_runtime.fleet.replay import retry_after_seconds
+from egpu_runtime.fleet.replay import refusal, retry_after_seconds
 
 COLUMN_LINE = (
     "timestamp_ms,cluster,node,gpu_uuid,gpu_model,gpu_memory_total_bytes,tenant,namespace,workload_kind,workload,"
@@ -109,17 +109,51 @@ def test_retry_after_is_read_as_seconds_or_date(header: str | None, expected: fl
     assert retry_after_seconds(header, 1_000_000.0) == expected
 
 
-def test_refused_batches_are_counted_and_the_rest_goes_on(tmp_path, receiver, summary) -> None:
-    receiver.answers = [(204, {}), (400, {})]
+def test_refused_batches_are_counted_named_and_the_rest_goes_on(tmp_path, receiver, summary, capsys) -> None:
+    receiver.answers = [(204, {}), (400, {}), (204, {}), (400, {})]
+    receiver.text = b"\n98 samples stored,\t2 refused: label_order 2\nsecond line\n"
     count = write_fleet(tmp_path / "f.csv", pods=2, times=30)
     replay(
         *("--trace", tmp_path / "f.csv", "--remote-write", receiver.url, "--summary-file", summary),
         *("--batch-samples-max", 100, "--connections-max", 1),
+        code=1,  # it must not look like a success
     )
     told = json.loads(summary.read_text())
-    assert told["samples_refused"] == len(decode(receiver.posts[1].body)) > 0
+    assert told["samples_refused"] == sum(len(decode(receiver.posts[number].body)) for number in (1, 3)) > 0
     assert told["samples_sent"] == count - told["samples_refused"]
-    assert told["retries"] == 0
+    assert (told["requests_refused"], told["retries"], told["complete"]) == (2, 0, True)
+    assert told["first_refusal"] == "status 400: 98 samples stored, 2 refused: label_order 2"
+    shown = capsys.readouterr()
+    assert f"{told['samples_refused']} in 2 refused requests ({told['first_refusal']})" in shown.out
+    assert (shown.out.count("\n"), shown.err.count("\n")) == (1, 1)
+    assert f"refused 2 of {told['requests']} requests, of which it may have stored the valid samples" in shown.err
+
+
+def test_the_first_refusal_is_the_earliest_of_all_connections(tmp_path, receiver, summary) -> None:
+    receiver.answers = [(204, {})] * 6 + [(400, {})] * 100
+    receiver.text = b"no"
+    write_fleet(tmp_path / "f.csv", pods=40, times=40)
+    arguments = ("--trace", tmp_path / "f.csv", "--remote-write", receiver.url, "--summary-file", summary)
+    replay(*arguments, "--batch-samples-max", 100, "--connections-max", 4, code=1)
+    told = json.loads(summary.read_text())
+    assert told["first_refusal"] == "status 400: no"
+    assert told["requests_refused"] == 100
+    assert told["samples_refused"] == sum(len(decode(post.body)) for post in receiver.posts if post.status == 400)
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (b"", "status 400"),
+        (b" \r\n\n", "status 400"),
+        (b"out of order\nmore", "status 400: out of order"),
+        (b"a\x1b[31mb", "status 400: a[31mb"),
+        (b"\xff" * 3, "status 400: \ufffd\ufffd\ufffd"),
+        (b"x" * 300, "status 400: " + "x" * 200 + "..."),
+    ],
+)
+def test_a_refusal_is_shown_by_the_first_line_of_its_body(answer: bytes, expected: str) -> None:
+    assert refusal(400, answer) == expected
 
 
 @pytest.mark.parametrize("status", [401, 404, 413, 415, 429, 302])
@@ -178,6 +212,19 @@ def test_speed_is_held(tmp_path, receiver) -> None:
     assert all(abs(at - due) < 0.15 for at, due in zip(arrived, (0, 0.2, 0.4, 0.6), strict=True))
 
 
+@pytest.mark.parametrize("flag", ["--summary-file", "--planted", "--journal"])
+@pytest.mark.parametrize("file", ["none/file", "."])
+def test_a_file_that_cannot_be_written_is_said_before_anything_is_sent(flag, file, tmp_path, receiver, capsys) -> None:
+    write_fleet(tmp_path / "f.csv", pods=1, times=1)
+    source = ("--synthetic", 1) if flag == "--planted" else ("--trace", tmp_path / "f.csv")
+    sink = ("--listen", "127.0.0.1:0") if flag == "--journal" else ("--remote-write", receiver.url)
+    replay(*source, *sink, flag, tmp_path / file, code=1)
+    shown = capsys.readouterr()
+    why = "is a folder, not a file" if file == "." else "its folder does not exist"
+    assert (shown.out, shown.err) == ("", f"error: {tmp_path / file}: {why}\n")
+    assert receiver.posts == []
+
+
 def start(*arguments: object) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "egpu_runtime", "replay", *(str(argument) for argument in arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ})
@@ -200,6 +247,47 @@ def test_sigterm_finishes_what_is_in_flight_and_exits_0(tmp_path, receiver, summ
     assert told["samples_sent"] == sum(len(decode(post.body)) for post in receiver.taken())
 
 
+@pytest.mark.parametrize("answer", ["refuse", 503, 0, 1])
+def test_sigterm_ends_a_replay_that_waits_for_its_receiver(answer, tmp_path, receiver, summary) -> None:
+    """Whether the peer is away, says later, hangs up, or takes the body and says nothing."""
+    receiver.answers = (
+        [(int(answer), {"Retry-After": "60"} if answer == 503 else {})] * 1000 if answer != "refuse" else []
+    )
+    count = write_fleet(tmp_path / "f.csv", pods=1, times=1)
+    with socket.socket() as probe:  # a port nobody listens on
+        probe.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{probe.getsockname()[1]}/" if answer == "refuse" else receiver.url
+        process = start("--trace", tmp_path / "f.csv", "--remote-write", url, "--summary-file", summary)
+        if answer == "refuse":
+            time.sleep(1.5)
+        while answer != "refuse" and not receiver.posts and process.poll() is None:
+            time.sleep(0.01)
+        told_at = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=5)
+    assert time.monotonic() - told_at < 1
+    assert (process.returncode, err) == (0, "")
+    assert f"0 samples sent, 0 refused, {count} unanswered" in out
+    assert "(stopped early)" in out
+    told = json.loads(summary.read_text())
+    assert (told["complete"], told["samples_sent"], told["samples_unanswered"]) == (False, 0, count)
+
+
+def test_a_stopped_replay_in_which_something_was_refused_is_no_success(tmp_path, receiver, summary) -> None:
+    receiver.answers = [(400, {})]
+    write_fleet(tmp_path / "f.csv", pods=1, times=60)
+    arguments = ("--trace", tmp_path / "f.csv", "--remote-write", receiver.url, "--summary-file", summary)
+    process = start(*arguments, "--speed", 60)
+    while len(receiver.posts) < 2 and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=5)
+    assert process.returncode == 1
+    assert "(stopped early)" in out
+    assert err.count("\n") == 1
+    assert json.loads(summary.read_text())["requests_refused"] == 1
+
+
 def test_interrupt_ends_a_replay_that_waits_for_its_receiver(tmp_path, receiver) -> None:
     receiver.answers = [(503, {"Retry-After": "60"})] * 10
     write_fleet(tmp_path / "f.csv", pods=1, times=1)
@@ -207,5 +295,5 @@ def test_interrupt_ends_a_replay_that_waits_for_its_receiver(tmp_path, receiver)
     while not receiver.posts and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=5)  # and not after the 60 s the receiver asked for
-    assert process.returncode > 0
+    out, err = process.communicate(timeout=5)  # and not after the 60 s the receiver asked for
+    assert (process.returncode, out, err) == (1, "", "error: interrupted\n")
