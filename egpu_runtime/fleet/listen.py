@@ -28,6 +28,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 _log: Final = logging.getLogger("egpu-runtime")
 _PATH: Final = "/metrics"
+_PORT_MAX: Final = 65_535
 
 
 class PageCollector(Collector):
@@ -98,12 +99,12 @@ class Listener:
 
 def listen(trace: Trace, address: str, *, speed: float | None, journal_file: Path | None) -> None:
     """Serve until SIGTERM. Raises Failure when the address cannot be had or the journal not be written."""
-    bound = _bind(address)
-    _log.info("listening on http://%s:%d%s", *bound.getsockname()[:2], _PATH)
     try:
         journal = journal_file.open("a") if journal_file is not None else None
     except OSError as error:
         raise Failure(f"{journal_file}: {error.strerror}") from error
+    bound = _bind(address)
+    _log.info("listening on http://%s:%d%s", *bound.getsockname()[:2], _PATH)
     # uvicorn ends on SIGTERM, then raises it again for whoever held it before: nobody, so that the exit code is 0.
     signal.signal(signal.SIGTERM, lambda *_: None)
     config = uvicorn.Config(Listener(trace, speed, journal), lifespan="off", log_config=None, access_log=False)
@@ -116,9 +117,11 @@ def listen(trace: Trace, address: str, *, speed: float | None, journal_file: Pat
 
 def _bind(address: str) -> socket.socket:
     host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
+    if not host or not port.isdecimal() or int(port) > _PORT_MAX:
         raise Failure(f"--listen {address!r} is not HOST:PORT")
     try:
         return socket.create_server((host.strip("[]"), int(port)))
-    except (OSError, OverflowError) as error:
-        raise Failure(f"--listen {address}: {error}") from error
+    except (OSError, UnicodeError) as error:
+        # Python's sentence for a taken port repeats the address; that of the system does not.
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise Failure(f"--listen {address}: {why.partition(' (while')[0]}") from error

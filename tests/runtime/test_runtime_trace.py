@@ -339,16 +339,47 @@ USAGE_ERRORS = {
     "not a URL": ["--synthetic", "1", "--remote-write", "localhost"],
     "not an address": ["--synthetic", "1", "--listen", "9100"],
     "spec of nothing": ["--trace", "x", "--fleet-spec", "y", "--remote-write", "http://127.0.0.1:1/"],
+    "user in the URL": ["--synthetic", "1", "--remote-write", "http://user:secret@127.0.0.1:1/"],
+    "half an IPv6 address": ["--synthetic", "1", "--remote-write", "http://[::1/"],
+    "port of letters": ["--synthetic", "1", "--remote-write", "http://127.0.0.1:http/"],
+    "blank in the host": ["--synthetic", "1", "--remote-write", "http://a b/"],
+    "blank in the path": ["--synthetic", "1", "--remote-write", "http://127.0.0.1:1/a b"],
+    "path that is not ASCII": ["--synthetic", "1", "--remote-write", "http://127.0.0.1:1/\xe9"],
+    "host name too long": ["--synthetic", "1", "--remote-write", f"http://{'a' * 80}.b/"],
+    "negative speed": ["--synthetic", "1", "--remote-write", "http://127.0.0.1:1/", "--speed", "-1"],
+    "seed is a word": ["--synthetic", "x", "--remote-write", "http://127.0.0.1:1/"],
+    "spec is not there": ["--synthetic", "1", "--fleet-spec", "none.toml", "--remote-write", "http://127.0.0.1:1/"],
+    "spec is a folder": ["--synthetic", "1", "--fleet-spec", ".", "--remote-write", "http://127.0.0.1:1/"],
+    "summary of listening": ["--synthetic", "1", "--listen", "127.0.0.1:0", "--summary-file", "s.json"],
+    "journal of sending": ["--synthetic", "1", "--remote-write", "http://127.0.0.1:1/", "--journal", "j.jsonl"],
+    "no such port": ["--trace", "f.csv", "--listen", "127.0.0.1:65536"],
+    "no such host": ["--trace", "f.csv", "--listen", "256.0.0.1:0"],
     "unknown flag": ["--tracee", "x"],
 }
 
 
 @pytest.mark.parametrize("case", USAGE_ERRORS)
-def test_usage_errors_are_one_line_and_code_1(case, capsys) -> None:
+def test_usage_errors_are_one_line_and_code_1(case, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("f.csv").write_text(rows_text(GOOD))
     with pytest.raises(SystemExit) as ended:
         run(app, ["replay", *USAGE_ERRORS[case]])
     assert ended.value.code == 1
-    assert capsys.readouterr().err.count("\n") == 1
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1
+    assert "secret" not in shown
+    assert [file.name for file in tmp_path.iterdir()] == ["f.csv"]
+
+
+def test_a_taken_port_is_one_line(tmp_path, receiver, capsys) -> None:
+    path = tmp_path / "f.csv"
+    path.write_text(rows_text(GOOD))
+    with pytest.raises(SystemExit) as ended:
+        run(app, ["replay", "--trace", str(path), "--listen", f"127.0.0.1:{receiver.port}"])
+    assert ended.value.code == 1
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1
+    assert f"error: --listen 127.0.0.1:{receiver.port}: Address already in use" in shown
 
 
 def test_help_documents_every_column(capsys) -> None:
@@ -357,3 +388,4 @@ def test_help_documents_every_column(capsys) -> None:
     assert ended.value.code == 0
     shown = capsys.readouterr().out
     assert [name for name in NAMES if name not in shown] == []
+    assert "Exit codes: 0 = everything was taken" in " ".join(shown.split())
