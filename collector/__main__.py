@@ -24,7 +24,7 @@ app = command_line("Remote write 1.0 to a durable log.")
 
 
 class _Server(uvicorn.Server):
-    """Says when it listens, and ends with code 0 on SIGTERM instead of raising the signal again."""
+    """Says when it listens, and returns on SIGTERM instead of raising the signal again."""
 
     def __init__(self, config: uvicorn.Config, receiver: Receiver, *, port_file: Path | None) -> None:
         super().__init__(config)
@@ -90,6 +90,8 @@ def serve(
         server = _Server(config, receiver, port_file=port_file)
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
             runner.run(server.serve(sockets=[listener]))
+        if log.has_ended:
+            raise Failure(f"log {settings.log_directory}: {log.unavailable}")
 
 
 @app.command()

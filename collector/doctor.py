@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from collector.contract.record import READER_SUFFIX, Position, segment_file_name
-from collector.segment import bytes_of, segment_numbers
+from collector.segment import bytes_of, open_to_read, segment_numbers
 from collector.settings import CollectorSettings
 from egpu_runtime.contract.process import Failure
 from egpu_runtime.contract.units import MIB, SECOND_MS
@@ -39,8 +39,7 @@ class _Extent:
 
 def _extents(folder: Path) -> Iterator[_Extent]:
     for number in segment_numbers(folder):
-        connection = sqlite3.connect(f"{(folder / segment_file_name(number)).resolve().as_uri()}?mode=ro", uri=True)
-        with contextlib.closing(connection):
+        with contextlib.closing(open_to_read(folder, number)) as connection:
             row = connection.execute(
                 "SELECT count(*), coalesce(min(received_ms), 0), coalesce(max(received_ms), 0) FROM record"
             ).fetchone()
@@ -85,6 +84,7 @@ def describe(settings: CollectorSettings) -> Iterator[str]:
     for file in sorted(folder.glob(f"*{READER_SUFFIX}")):
         yield _reader_line(file, extents)
     yield from _running_lines(settings)
+    yield "the rest: egpu-pipeline doctor, what was read of this log and made of it"
 
 
 def _running_lines(settings: CollectorSettings) -> Iterator[str]:

@@ -45,6 +45,9 @@ class Log(Protocol):
     unavailable: str
     """Why no record can be taken now, in one sentence; empty while the log is well."""
 
+    has_ended: bool
+    """Whether no record will ever be taken again: nothing but a new process mends it."""
+
     def append(self, record: NewRecord) -> "Future[None]":
         """Queue a record. The future is done when it is durable, or fails with LogUnavailable: send it again."""
         ...

@@ -2,15 +2,18 @@
 
 A record's future is done only after its transaction was synced. Any error of the disk or of SQLite closes the segment:
 the waiting records fail (their senders repeat them) and the log is opened again as after a crash, from what is durable.
+An error nobody foresaw ends the writer, and with it the log, for good: it says so and takes nothing more.
 """
 
 import contextlib
 import fcntl
 import logging
 import os
+import secrets
 import sqlite3
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -18,7 +21,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from collector.intake import LogStatus, LogUnavailable, NewRecord
-from collector.segment import Segment, bytes_of, create, files_of, segment_numbers, sync_folder
+from collector.segment import (
+    Segment,
+    bytes_of,
+    create,
+    files_of,
+    identity_in,
+    open_to_read,
+    segment_numbers,
+    sync_folder,
+)
 from collector.settings import CollectorSettings
 from egpu_runtime.contract.process import Failure
 
@@ -67,11 +79,13 @@ class SqliteLog:
         self._segment: Segment | None = None
         self.unavailable = ""
         """Why no record can be taken now, in one sentence; empty while the log is well."""
+        self.has_ended = False
+        """Whether the writer has ended on an error: no record will be taken again."""
         self._recent_hashes: list[tuple[bytes, int]] = []
         try:
             self._sealed = deque(self._read_segments())
         except (sqlite3.Error, OSError) as error:
-            raise Failure(f"log {self._folder}: {error}") from error
+            raise Failure(f"log {self._folder}: {self._named(error)}") from error
         self._log_bytes = self._segment_count = 0
         self._measure()
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
@@ -84,15 +98,19 @@ class SqliteLog:
         stored: Future[None] = Future()
         stored.set_running_or_notify_cancel()
         with self._wake:
-            if self._is_closing:
-                stored.set_exception(LogUnavailable("the collector is stopping"))
+            if self._is_closing or self.has_ended:
+                stored.set_exception(LogUnavailable(self.unavailable or "the collector is stopping"))
                 return stored
             self._queue.append(_Waiting(record, stored))
             self._wake.notify()
         return stored
 
     def status(self) -> LogStatus:
-        """How the log is; free bytes are asked of the file system now."""
+        """How the log is; free bytes are asked of the file system now, 0 when its folder is gone."""
+        try:
+            disk_free_bytes = self._free_bytes()
+        except OSError:
+            disk_free_bytes = 0
         return LogStatus(
             unavailable=self.unavailable,
             log_bytes=self._log_bytes,
@@ -100,7 +118,7 @@ class SqliteLog:
             record_count=self._record_count,
             commit_count=self._commit_count,
             commit_seconds=self._commit_seconds,
-            disk_free_bytes=self._free_bytes(),
+            disk_free_bytes=disk_free_bytes,
         )
 
     def take_recent_hashes(self) -> list[tuple[bytes, int]]:
@@ -122,11 +140,12 @@ class SqliteLog:
         """Open every segment once: its version, its end, its recent hashes; the last one stays open for writing."""
         numbers = segment_numbers(self._folder)
         since_ms = now_ms() - int(self._settings.duplicate_window_seconds * 1000)
+        self._identity = self._read_identity(numbers) or secrets.token_hex(16)
         if not numbers:
-            create(self._folder, 1)
+            create(self._folder, 1, identity=self._identity)
             numbers = [1]
         for number in numbers:
-            segment = Segment(self._folder, number)
+            segment = Segment(self._folder, number, identity=self._identity)
             self._last_received_ms = max(self._last_received_ms, segment.last_received_ms)
             if segment.last_received_ms >= since_ms:
                 self._recent_hashes.extend(segment.hashes(since_ms=since_ms))
@@ -136,9 +155,46 @@ class SqliteLog:
                 segment.close()
                 yield _Sealed(segment.path, segment.last_received_ms)
 
+    def _named(self, error: Exception) -> str:
+        """The error as a person knows it: SQLite calls a full disk "unable to open database file", "disk I/O error"."""
+        if isinstance(error, sqlite3.OperationalError) and self._free_bytes() < self._settings.reserve_bytes:
+            return f"disk full: less than reserve_bytes {self._settings.reserve_bytes} free, and {error}"
+        return str(error)
+
+    def _read_identity(self, numbers: list[int]) -> str:
+        """Identity of the log by its newest segment that has one, empty when none has."""
+        for number in reversed(numbers):
+            with contextlib.closing(open_to_read(self._folder, number)) as connection:
+                if identity := identity_in(connection):
+                    return identity
+        return ""
+
     # ---- the writer thread ----
 
     def _run(self) -> None:
+        try:
+            self._write_until_closed()
+        except Exception as error:  # whatever it is: a thread that ends unseen leaves senders waiting for an answer
+            self._end(error)
+
+    def _end(self, error: Exception) -> None:
+        """Take nothing more after an error nobody foresaw; what is queued fails, and its senders repeat it."""
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        with self._wake:
+            self.unavailable = (
+                f"the writer ended: {type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})"
+            )
+            self.has_ended = True
+            waiting = list(self._queue)
+            self._queue.clear()
+        _logger.critical("log: unavailable until a restart: %s", self.unavailable)
+        for left in waiting:
+            left.stored.set_exception(LogUnavailable(self.unavailable))
+        if self._segment is not None:
+            with contextlib.suppress(sqlite3.Error):  # the first error is the one to report
+                self._segment.abandon()
+
+    def _write_until_closed(self) -> None:
         next_look = time.monotonic()
         while True:
             group = self._take(next_look)
@@ -205,7 +261,7 @@ class SqliteLog:
             numbers = segment_numbers(self._folder)
             if not numbers:
                 raise LogUnavailable("the log has lost its files; restart the collector to begin a new one")
-            segment = Segment(self._folder, numbers[-1])
+            segment = Segment(self._folder, numbers[-1], identity=self._identity)
             since_ms = now_ms() - int(self._settings.duplicate_window_seconds * 1000)
             self._present = {body_hash for body_hash, _ in segment.hashes(since_ms=since_ms)}
             self._sealed = deque(sealed for sealed in self._sealed if sealed.path != segment.path)
@@ -236,8 +292,8 @@ class SqliteLog:
         self._segment = None
         self._sealed.append(_Sealed(segment.path, segment.last_received_ms))
         segment.close()
-        create(self._folder, segment.number + 1)
-        self._segment = Segment(self._folder, segment.number + 1)
+        create(self._folder, segment.number + 1, identity=self._identity)
+        self._segment = Segment(self._folder, segment.number + 1, identity=self._identity)
         return self._segment
 
     def _keep_wal_short(self) -> None:
@@ -251,12 +307,14 @@ class SqliteLog:
 
     def _maintain(self) -> None:
         try:
+            # Before the look at free space, which it may give back.
+            self._retain()
+            # Looked at also while all is well: who asks whether we are ready should not have to send a body first.
+            self._check_space(0)
+            self._recovered().sizes()
             if self.unavailable:
-                self._check_space(0)
-                self._recovered()
                 self.unavailable = ""
                 _logger.info("log: available again")
-            self._retain()
         except (sqlite3.Error, OSError, LogUnavailable) as error:
             self._give_up(error)
 
@@ -264,7 +322,9 @@ class SqliteLog:
         """Unlink the oldest closed segments, whole, by age of receipt and by size of the log."""
         self._measure()
         keep_ms = now_ms() - int(self._settings.retention_seconds * 1000)
-        while self._sealed and (
+        # Between two segments the newest one is closed too, and without it the next number would not be known.
+        newest_count = int(self._segment is None)
+        while len(self._sealed) > newest_count and (
             self._sealed[0].last_received_ms < keep_ms or self._log_bytes > self._settings.retention_bytes
         ):
             oldest = self._sealed.popleft()

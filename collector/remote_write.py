@@ -158,7 +158,9 @@ class Receiver:
         if path == "/metrics":
             self._metrics.queue_bytes.set(self._queue_bytes)
             return Answer(200, generate_latest(self._metrics.registry).decode(), (("content-type", METRICS_TYPE),))
-        if path == "/readyz" and (reason := self._why_unavailable()):
+        # A log that is unavailable for now is not ready; only one that a new process could mend is not healthy.
+        is_asked_why = path == "/readyz" or self._log.has_ended
+        if is_asked_why and (reason := self._why_unavailable()):
             return Answer(503, f"{reason}\n")
         # The body prometheus-kafka-adapter answers with, for probes that look at it.
         return Answer(200, '{"status":"UP"}\n', (("content-type", "application/json"),))
@@ -293,6 +295,8 @@ def _check_type(headers: dict[str, str]) -> None:
     """415 unless the headers can mean a snappy block of remote write 1.0; looked at before the body.
 
     A missing type or encoding is taken for the protocol's only one, as Prometheus and prometheus-kafka-adapter do.
+    The message is named by ``proto=`` alone: without it a body is a prometheus.WriteRequest whatever
+    X-Prometheus-Remote-Write-Version says (remote write 2.0, "Protocol": the parameter decides, none means 1.0).
     """
     media_type, *parameters = [part.strip() for part in headers.get("content-type", "").split(";")]
     if media_type.lower() not in ("", MEDIA_TYPE):

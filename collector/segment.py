@@ -42,7 +42,37 @@ def bytes_of(path: Path) -> int:
     return sum(file.stat().st_size for file in files_of(path)[:2] if file.exists())
 
 
-def create(folder: Path, number: int) -> None:
+def check_format(connection: sqlite3.Connection, name: str) -> None:
+    """Raises sqlite3.DatabaseError unless the file is a segment of a format this collector knows."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > LOG_SCHEMA_VERSION:
+        raise sqlite3.DatabaseError(f"{name} has log format {version}, this collector knows up to {LOG_SCHEMA_VERSION}")
+    # Version 1 is the first one, so there is nothing older to migrate; 0 is not a file of ours.
+    if version < 1:
+        raise sqlite3.DatabaseError(f"{name} is not a segment of the log")
+
+
+def open_to_read(folder: Path, number: int) -> sqlite3.Connection:
+    """A read-only connection to a segment of a format we know; the caller closes it. Raises sqlite3.Error."""
+    path = folder / segment_file_name(number)
+    connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+    try:
+        check_format(connection, path.name)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def identity_in(connection: sqlite3.Connection) -> str:
+    """The log's identity as a segment has it, empty when it has none."""
+    if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'log'").fetchone() is None:
+        return ""
+    found = connection.execute("SELECT identity FROM log LIMIT 1").fetchone()
+    return str(found[0]) if found else ""
+
+
+def create(folder: Path, number: int, *, identity: str) -> None:
     """Make an empty segment appear in the folder, whole or not at all: made under another name, then renamed."""
     fresh = folder / _NEW_FILE
     for file in files_of(fresh):
@@ -51,7 +81,9 @@ def create(folder: Path, number: int) -> None:
     try:
         connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         connection.execute("PRAGMA synchronous = FULL")
-        connection.executescript(f"BEGIN; {SEGMENT_SCHEMA} PRAGMA user_version = {LOG_SCHEMA_VERSION}; COMMIT;")
+        connection.executescript(f"BEGIN; {SEGMENT_SCHEMA} PRAGMA user_version = {LOG_SCHEMA_VERSION};")
+        connection.execute("INSERT INTO log VALUES (?)", (identity,))
+        connection.execute("COMMIT")
         connection.execute("PRAGMA journal_mode = WAL")
     finally:
         connection.close()
@@ -60,9 +92,12 @@ def create(folder: Path, number: int) -> None:
 
 
 class Segment:
-    """An open segment. Not thread-safe. Raises sqlite3.Error for a broken file or disk and for a newer format."""
+    """An open segment of the log ``identity``; a segment that has no identity is given it. Not thread-safe.
 
-    def __init__(self, folder: Path, number: int) -> None:
+    Raises sqlite3.Error for a broken file or disk, for a newer format and for a segment of another log.
+    """
+
+    def __init__(self, folder: Path, number: int, *, identity: str) -> None:
         self.number = number
         self.path = folder / segment_file_name(number)
         self._connection = sqlite3.connect(
@@ -73,27 +108,31 @@ class Segment:
             check_same_thread=False,
         )
         try:
-            self._open()
+            self._open(identity)
         except BaseException:
             self._connection.close()
             raise
 
-    def _open(self) -> None:
-        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
-        if version > LOG_SCHEMA_VERSION:
-            raise sqlite3.DatabaseError(
-                f"{self.path.name} has log format {version}, this collector knows up to {LOG_SCHEMA_VERSION}"
-            )
-        # Version 1 is the first one, so there is nothing older to migrate; 0 is not a file of ours.
-        if version < 1:
-            raise sqlite3.DatabaseError(f"{self.path.name} is not a segment of the log")
+    def _open(self, identity: str) -> None:
+        check_format(self._connection, self.path.name)
         for pragma in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = 0", "wal_autocheckpoint = 0"):
             self._connection.execute(f"PRAGMA {pragma}")
         # What a killed writer left may be in the page cache only: written into the file and synced before it counts.
         self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self.uncheckpointed_bytes = 0
+        self._identify(identity)
         self.row_count, self.last_received_ms = self._edge("DESC")
         _, self.first_received_ms = self._edge("ASC")
+
+    def _identify(self, identity: str) -> None:
+        found = identity_in(self._connection)
+        if not found:
+            self._connection.executescript(f"BEGIN IMMEDIATE; {SEGMENT_SCHEMA}")
+            self._connection.execute("INSERT INTO log VALUES (?)", (identity,))
+            self._connection.execute("COMMIT")
+        elif found != identity:
+            # A reader's position in one log means nothing in the other.
+            raise sqlite3.DatabaseError(f"{self.path.name} belongs to another log than the newest segment")
 
     def _edge(self, order: str) -> tuple[int, int]:
         """(row, received ms) of the last or first record; zeros when there is none."""

@@ -32,7 +32,8 @@ CREATE TABLE IF NOT EXISTS log (
 ) STRICT;
 """
 """``log`` holds one row: 32 hex digits drawn when the log began, the same in all its segments. A reader keeps them with
-its position, for positions mean nothing in another log. ``row`` counts from 1 without gaps; ``received_ms`` is the receiver's clock, ``timestamp_*`` are sample times (ms
+its position, for positions mean nothing in another log.
+``row`` counts from 1 without gaps; ``received_ms`` is the receiver's clock, ``timestamp_*`` are sample times (ms
 UTC); ``body_hash`` is BLAKE2b-128 of the sender's body; ``block`` is the snappy block of the canonical WriteRequest."""
 
 RECORD_COLUMNS: Final = "row, received_ms, sample_count, timestamp_min_ms, timestamp_max_ms, block"

@@ -104,3 +104,21 @@ def records(log: Path) -> list[Record]:
             for row, *columns in connection.execute(f"SELECT {RECORD_COLUMNS} FROM record ORDER BY row"):
                 found.append(Record(Position(number, row), *columns))
     return found
+
+
+def wait_until_ready(collector: Collector) -> None:
+    deadline = time.monotonic() + 10
+    while collector.ask("GET", "/readyz").status != 200:
+        assert time.monotonic() < deadline, collector.ask("GET", "/readyz").text
+        time.sleep(0.05)
+
+
+def end_of_start(log: Path) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "collector", "serve", "--log-directory", str(log), "--listen-port", "0"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=20,
+    )
+    return done.returncode, done.stderr

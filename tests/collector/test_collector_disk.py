@@ -1,12 +1,12 @@
 """Disks that are full, slow or broken, and files that are not what they were."""
 
+import contextlib
 import http.client
 import os
 import random
 import sqlite3
 import struct
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from collector_bodies import label, message, sample, snappy, up
-from collector_process import HEADERS, Collector, records, running
+from collector_process import HEADERS, Collector, end_of_start, records, running, wait_until_ready
 
 from collector.contract.record import LOG_SCHEMA_VERSION, segment_file_name
 from collector.segment import files_of
@@ -42,13 +42,6 @@ def post_all(collector: Collector, numbers: Iterator[int], *, until: int) -> lis
             return acknowledged
         acknowledged.append(number)
     raise AssertionError("everything was taken")
-
-
-def wait_until_ready(collector: Collector) -> None:
-    deadline = time.monotonic() + 10
-    while collector.ask("GET", "/readyz").status != 200:
-        assert time.monotonic() < deadline, collector.ask("GET", "/readyz").text
-        time.sleep(0.05)
 
 
 def check_stored_once(log: Path, numbers: list[int]) -> None:
@@ -99,6 +92,68 @@ def test_a_full_disk_loses_and_repeats_nothing_through_kill_and_restart(small_di
         for number in range(len(acknowledged) + 5):
             assert collector.post(body(number)).status == 204
     check_stored_once(collector.log, list(range(len(acknowledged) + 5)))
+
+
+def fill(disk: Path) -> Path:
+    """A file that takes all that is left of a small disk."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    return filler
+
+
+def test_a_start_below_the_reserve_answers_503_and_recovers(small_disk: Path) -> None:
+    filler = small_disk / "filler"
+    filler.write_bytes(bytes(3500 * KIB))
+    with running(small_disk, "--reserve-bytes", 1000 * KIB, "--maintenance-seconds", 0.1) as collector:
+        time.sleep(0.3)
+        # Nothing was sent yet: readiness does not need a body to find out.
+        assert collector.ask("GET", "/readyz").text == "disk full: less than reserve_bytes 1024000 free\n"
+        assert collector.post(body(0)).status == 503
+        filler.unlink()
+        wait_until_ready(collector)
+        assert collector.post(body(0)).status == 204
+    check_stored_once(collector.log, [0])
+
+
+def test_retention_goes_on_while_the_disk_is_full(small_disk: Path) -> None:
+    flags = ("--segment-bytes-max", 1, "--retention-seconds", 1, "--maintenance-seconds", 0.1)
+    with running(small_disk, "--reserve-bytes", 1000 * KIB, *flags) as collector:
+        acknowledged = post_all(collector, iter(range(500)), until=503)
+        assert len(acknowledged) > 10
+        # By age the oldest segments go, and their room is what makes the log available again.
+        deadline = time.monotonic() + 10
+        while collector.post(body(500)).status != 204:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+
+@pytest.mark.parametrize("has_log", [False, True], ids=["new", "old"])
+def test_a_start_on_a_disk_without_a_byte_is_one_sentence(small_disk: Path, has_log: bool) -> None:
+    log = small_disk / "log"
+    if has_log:
+        with running(small_disk, "--reserve-bytes", 1) as collector:
+            assert collector.post(body(0)).status == 204
+    filler = fill(small_disk)
+    code, line = end_of_start(log)
+    assert (code, line.count("\n")) == (1, 1), line
+    assert line.startswith(f"error: log {log}: disk full: less than reserve_bytes ")
+    filler.unlink()
+    with running(small_disk, "--reserve-bytes", 1) as collector:
+        assert [collector.post(body(number)).status for number in (0, 1)] == [204, 204]
+    check_stored_once(log, [0, 1])
+
+
+def test_a_start_on_a_read_only_disk_is_one_sentence(small_disk: Path) -> None:
+    with running(small_disk, "--reserve-bytes", 1) as collector:
+        assert collector.post(body(0)).status == 204
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    for log in (collector.log, small_disk / "other"):
+        sentence = f"error: log {log}: cannot be written: Read-only file system\n"
+        assert end_of_start(log) == (1, sentence)
+    subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+    check_stored_once(collector.log, [0])
 
 
 def test_a_slow_disk_fills_the_queue_and_health_stays_quick(tmp_path: Path, disk_shim: str) -> None:
@@ -184,17 +239,6 @@ def test_a_segment_broken_under_the_writer_answers_503(tmp_path: Path) -> None:
         assert statuses[-1] == 503
         assert collector.ask("GET", "/readyz").status == 503
         assert collector.ask("GET", "/healthz").status == 200
-
-
-def end_of_start(log: Path) -> tuple[int, str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "collector", "serve", "--log-directory", str(log), "--listen-port", "0"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=20,
-    )
-    return done.returncode, done.stderr
 
 
 def overwrite(file: Path) -> None:

@@ -3,6 +3,7 @@
 import http.client
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -16,7 +17,10 @@ import pytest
 from collector_bodies import STALE_BITS, label, message, sample, series, snappy, up, varint
 from collector_process import HEADERS, Collector, records, running
 
+from collector.contract.record import LOG_SCHEMA_VERSION, segment_file_name
 from collector.contract.samples import SampleDecoder
+from collector.settings import CollectorSettings
+from egpu_runtime.contract.configuration import Setting, SettingsError, describe, load
 
 NOW_MS = int(time.time() * 1000)
 BODY_BYTES_MAX = 100_000
@@ -50,6 +54,8 @@ def test_204_on_every_path_of_known_senders(shared: Collector, path: str) -> Non
         {**HEADERS, "Content-Type": "application/x-protobuf;proto=prometheus.WriteRequest"},
         {**HEADERS, "Content-Type": 'Application/X-Protobuf; proto="prometheus.WriteRequest"'},
         {**HEADERS, "Content-Encoding": "Snappy"},
+        # proto= names the message, the version header does not: none means 1.0 (remote write 2.0, "Protocol").
+        {**HEADERS, "X-Prometheus-Remote-Write-Version": "2.0.0"},
     ],
 )
 def test_204_for_what_can_only_be_remote_write_1(shared: Collector, headers: dict[str, str]) -> None:
@@ -325,4 +331,27 @@ def test_doctor_shows_lag_disk_and_refusals(tmp_path: Path) -> None:
     assert lines[4] == f"collector: on 127.0.0.1:{collector.port}, since its start"
     assert '  samples refused {reason="metric_name_missing"}: 1' in lines
     assert "  samples stored: 3" in lines
-    assert doctor(collector)[-1].startswith("collector: none answers on ")
+    *_, asked, rest = doctor(collector)
+    assert asked.startswith("collector: none answers on ")
+    assert rest.startswith("the rest: egpu-pipeline doctor")
+
+
+def test_doctor_refuses_a_log_of_a_newer_format(tmp_path: Path) -> None:
+    with running(tmp_path) as collector:
+        collector.post(fresh(1))
+    file = collector.log / segment_file_name(1)
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("PRAGMA user_version = 9")
+    for command in ("doctor", "serve"):
+        code, line = end_of(command, "--log-directory", collector.log, "--listen-port", 0)
+        sentence = f"{file.name} has log format 9, this collector knows up to {LOG_SCHEMA_VERSION}"
+        assert (code, line) == (1, f"error: log {collector.log}: {sentence}\n")
+
+
+@pytest.mark.parametrize("number", ["inf", "nan", "-1", "1e300"])
+@pytest.mark.parametrize("setting", [s for s in describe(CollectorSettings) if isinstance(s.default, int | float)])
+def test_numbers_nobody_can_mean_are_refused(setting: Setting, number: str) -> None:
+    with pytest.raises(SettingsError):
+        load(CollectorSettings, file_text="", overrides={setting.name: number})
+    with pytest.raises(SettingsError):
+        load(CollectorSettings, file_text=f"{setting.name} = {number}", overrides={})
