@@ -1,5 +1,7 @@
 """``egpu-pipeline``: run | finalise | report | doctor."""
 
+import functools
+import os
 import signal
 import sys
 import threading
@@ -7,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Final, get_args
+from typing import Annotated, Any, Final, get_args
 
 import msgspec
 import typer
@@ -15,13 +17,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from egpu_runtime.contract.process import command_line, run, with_settings
+from egpu_runtime.contract.process import Failure, command_line, run, with_settings
 from pipeline.contract import ATTRIBUTED
 from pipeline.doctor import examine
 from pipeline.run import Order, merge, run_pipeline
 from pipeline.screen import Form, as_csv, as_json, as_table, health_lines
 from pipeline.settings import PipelineSettings
 from pipeline.source_sqlite import SqliteLog
+from pipeline.tables import Warehouse
 from pipeline.warehouse import Answer, Subject, parse_time, report, report_sql
 from pipeline.work import Summary, Work
 
@@ -52,7 +55,14 @@ def _one_line(summary: Summary) -> str:
         f"hours {summary.hours} (made again {summary.hours_made_again}), rows {summary.rows}, "
         f"samples {samples.read} (distinct {samples.distinct}), late {samples.late}, too late {samples.too_late}, "
         f"records {summary.records}, corrupt {summary.corrupt}, {summary.seconds:.1f} s"
+        f"{' (stopped early)' if summary.stopped_early else ''}"
     )
+
+
+def _check_summary_file(path: Path | None) -> None:
+    """Hours of work must not end in a file that cannot be written."""
+    if path is not None and (path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK)):
+        raise Failure(f"cannot write --summary-file {path}")
 
 
 def _report_done(summary: Summary, summary_file: Path | None) -> None:
@@ -79,6 +89,7 @@ def run_command(
     settings: PipelineSettings,
 ) -> None:
     """Read the log into the tables; without --follow to its end, closing every hour that was read."""
+    _check_summary_file(summary_file)
     stop = threading.Event()
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
@@ -111,6 +122,7 @@ def finalise(
     settings: PipelineSettings,
 ) -> None:
     """Merge samples that came late into the hours they belong to; reads no new records."""
+    _check_summary_file(summary_file)
     _report_done(merge(Order(log, warehouse), settings), summary_file)
 
 
@@ -140,10 +152,16 @@ def _report_command(subject: Subject) -> Callable[..., None]:
         if show_sql:
             typer.echo(sql)
         else:
+            Warehouse(warehouse).check()
             _print_report(report(warehouse, sql), form, f"{subject}: quota against use, the idle first")
 
     command.__doc__ = f"Quota against use of {subject}, the idle first."
-    return command
+
+    @functools.wraps(command)
+    def told(*, settings: PipelineSettings, **given: Any) -> None:  # noqa: ARG001 - as every command is told
+        command(**given)
+
+    return with_settings(PipelineSettings)(told)
 
 
 def _reports() -> typer.Typer:

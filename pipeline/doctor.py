@@ -5,7 +5,7 @@ from pathlib import Path
 
 from egpu_runtime.contract.process import Failure
 from egpu_runtime.contract.units import SECOND_MS
-from pipeline.finalise import HourFacts, day_of
+from pipeline.finalise import HourFacts, LogFound, day_of, other_log, reached_in_log
 from pipeline.screen import Health
 from pipeline.source_sqlite import SqliteLog
 from pipeline.tables import Warehouse
@@ -27,12 +27,13 @@ def examine(log_folder: Path, warehouse_folder: Path) -> Health:
     checkpoint = warehouse.read_checkpoint()
     hours = warehouse.hours().finalised
     late = warehouse.read_late()
-    read = max([checkpoint.position, *(facts.included for facts in hours.values())])
+    read = reached_in_log(checkpoint, hours)
     end = log.end()
     last = max(hours, default=None)
     day = _last_full_day(hours)
     attribution = attribution_of_last_day(warehouse_folder).rows if hours else ()
     return Health(
+        other_log=other_log(checkpoint, read, LogFound(log.found_identity(), log.end_place())),
         lag_records=log.records_after(read),
         lag_received_ms=max(end.received_ms - log.received_ms(read), 0),
         last_hour=f"{datetime.fromtimestamp(last / SECOND_MS, UTC):%Y-%m-%d %H:00} UTC" if last is not None else "none",
@@ -41,7 +42,7 @@ def examine(log_folder: Path, warehouse_folder: Path) -> Health:
         corrupt_named=checkpoint.corrupt_named,
         gaps=checkpoint.gaps,
         late_pending=late.count("pending"),
-        too_late=late.count("too_late") + sum(facts.too_late_count for facts in hours.values()),
+        samples=checkpoint.samples,
         attribution=[(str(reason), int(str(count))) for reason, count in attribution],
         disk_free_bytes=warehouse.disk_free_bytes(),
         day_bytes=warehouse.day_bytes(day) if day is not None else 0,

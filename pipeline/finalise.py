@@ -7,7 +7,7 @@ from typing import Final, Literal
 from collector.contract.record import START, Position
 from egpu_runtime.contract.units import DAY_MS, HOUR_MS, floor_ms
 from pipeline.contract import WAREHOUSE_SCHEMA_VERSION
-from pipeline.hours import Bucket, LateRecord
+from pipeline.hours import Bucket, LateRecord, SampleCounts
 
 Decision = Literal["pending", "merged", "too_late"]
 
@@ -55,9 +55,18 @@ class DayFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """Up to which record all samples belong to finalised hours or are noted as late, and what was met on the way."""
+    """Up to which record all samples belong to finalised hours or are noted as late, and what was met on the way.
+
+    ``log_identity`` = the log that positions are of, empty while it is not known; hours that end at or before
+    ``fixed_until_ms`` were made from a log before it. ``samples`` = what became of the samples up to ``counted``,
+    over all runs; operational: a batch that a kill or a restart cut in two may be counted twice.
+    """
 
     position: Position = START
+    log_identity: str = ""
+    fixed_until_ms: int = 0
+    samples: SampleCounts = field(default_factory=SampleCounts)
+    counted: Position = START
     closed_until_ms: int = 0
     corrupt_count: int = 0
     corrupt_last: Position = START
@@ -76,6 +85,47 @@ class Checkpoint:
             corrupt_last=position,
             corrupt_named=named[-CORRUPT_NAMED_MAX:],
         )
+
+    def of_another_log(self, identity: str, *, gap: str, fixed_until_ms: int) -> "Checkpoint":
+        """Go on at the start of another log; hours made so far stay as they are, for no log holds all of them."""
+        return replace(
+            self,
+            position=START,
+            counted=START,
+            corrupt_last=START,
+            log_identity=identity,
+            fixed_until_ms=max(fixed_until_ms, self.fixed_until_ms),
+            gaps=(*self.gaps, gap),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LogFound:
+    """A log folder as it is now: its identity (empty = not given) and the place of its last record."""
+
+    identity: str
+    end: Position
+
+
+def reached_in_log(checkpoint: Checkpoint, hours: Mapping[int, HourFacts]) -> Position:
+    """The last record that the checkpoint or an hour made from the same log includes."""
+    return max([checkpoint.position, *included_in_hours(checkpoint, hours).values()])
+
+
+def included_in_hours(checkpoint: Checkpoint, hours: Mapping[int, HourFacts]) -> dict[int, Position]:
+    """Hours (starts, ms) made from the checkpoint's log, with the last record each includes."""
+    return {hour_ms: facts.included for hour_ms, facts in hours.items() if hour_ms >= checkpoint.fixed_until_ms}
+
+
+def other_log(checkpoint: Checkpoint, reached: Position, found: LogFound) -> str | None:
+    """Why a log is not the one that was read so far, None when it may be. A checkpoint without an identity is of
+    whatever log goes at least as far as it does: it may be older than identities are."""
+    if checkpoint.log_identity and found.identity != checkpoint.log_identity:
+        return f"its identity is {found.identity or 'not given'}, not {checkpoint.log_identity}"
+    if reached > found.end:
+        ends, was_read = (f"segment {place.segment} row {place.row}" for place in (found.end, reached))
+        return f"it ends at {ends} and {was_read} was read"
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +192,7 @@ class LateBook:
 
 @dataclass(frozen=True, slots=True)
 class LateRules:
-    """What the log still holds (oldest segment), how late is accepted (ms), the oldest hour that is kept (ms)."""
+    """What the log still holds (oldest segment), how late is accepted (ms), the oldest hour that may change (ms)."""
 
     segment_oldest: int
     late_accept_ms: int
@@ -159,9 +209,11 @@ def hours_to_make_again(late: LateBook, hours: Mapping[int, HourFacts], rules: L
     for note in late.pending():
         key = (note.position, note.hour_ms)
         facts = hours.get(note.hour_ms)
-        if facts is not None and note.position <= facts.included:
+        if note.hour_ms < rules.hour_oldest_ms:
+            late.decide(key, "too_late")
+        elif facts is not None and note.position <= facts.included:
             late.decide(key, "merged")
-        elif note.hour_ms < rules.hour_oldest_ms or (facts is not None and _is_too_late(note, facts, rules)):
+        elif facts is not None and _is_too_late(note, facts, rules):
             late.decide(key, "too_late")
         else:
             again.add(note.hour_ms)

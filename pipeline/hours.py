@@ -61,6 +61,10 @@ class SampleCounts:
         for each in fields(self):
             setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
 
+    def since(self, before: "SampleCounts") -> "SampleCounts":
+        """What was counted after an earlier state of this count."""
+        return SampleCounts(*(getattr(self, each.name) - getattr(before, each.name) for each in fields(self)))
+
 
 @dataclass(frozen=True, slots=True)
 class LateRecord:

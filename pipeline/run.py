@@ -80,7 +80,8 @@ def run_pipeline(order: Order, settings: PipelineSettings, *, stop: threading.Ev
     with _working(order, settings) as (work, log):
         try:
             _read_log(work, log, order, stop=stop, progress=progress)
-            if not order.follow and not stop.is_set():
+            work.summary.stopped_early = stop.is_set() and not order.follow
+            if not order.follow and not work.summary.stopped_early:
                 work.close_all()
                 work.merge_late()
         finally:

@@ -10,6 +10,7 @@ import msgspec
 from rich.table import Table
 
 from egpu_runtime.contract.units import GIB, MIB, SECOND_MS
+from pipeline.hours import SampleCounts
 
 Form = Literal["table", "json", "csv"]
 
@@ -63,8 +64,10 @@ def as_csv(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What the doctor looks at. Times in ms UTC, None where there is nothing yet."""
+    """What the doctor looks at. Times in ms UTC, None where there is nothing yet; ``other_log`` = why the log is not
+    the one the tables were made from, None when it is."""
 
+    other_log: str | None
     lag_records: int
     lag_received_ms: int
     last_hour: str
@@ -73,7 +76,7 @@ class Health:
     corrupt_named: Sequence[str]
     gaps: Sequence[str]
     late_pending: int
-    too_late: int
+    samples: SampleCounts
     attribution: Sequence[tuple[str, int]]
     disk_free_bytes: int
     day_bytes: int
@@ -100,18 +103,23 @@ def _unattributed(health: Health, attributed: str) -> str:
 def health_lines(health: Health, *, attributed: str) -> list[tuple[str, str]]:
     """(what, finding) for each line of the doctor's screen."""
     lag = f"{health.lag_records} records not read"
-    if health.lag_records:
+    if health.other_log is not None:
+        lag = f"not known: this is not the log this warehouse was made from ({health.other_log})"
+    elif health.lag_records:
         seconds = health.lag_received_ms / SECOND_MS
         lag += f", {seconds / _HOUR_SECONDS:.1f} h" if seconds >= _HOUR_SECONDS else f", {seconds:.0f} s"
     corrupt = str(health.corrupt_count)
     if health.corrupt_named:
         corrupt += " (" + "; ".join(health.corrupt_named[-3:]) + ")"
+    samples = health.samples
+    dropped = f"{samples.unknown} of unknown series, {samples.invalid} invalid, {samples.stale} stale markers, "
     return [
         ("lag", lag),
         ("last closed hour", f"{health.last_hour} ({health.hour_count} hours)"),
         ("corrupt records", corrupt),
         ("lost records", "; ".join(health.gaps) or "none"),
-        ("late samples", f"{health.late_pending} waiting, {health.too_late} too late"),
+        ("dropped samples", f"{dropped}{samples.future} in the future (of {samples.read} read)"),
+        ("late samples", f"{samples.late} came late, {health.late_pending} waiting, {samples.too_late} too late"),
         ("unattributed", _unattributed(health, attributed)),
         ("disk", _disk(health)),
     ]

@@ -58,5 +58,7 @@ class PipelineSettings(ProcessSettings):
     """Days of finalised tables that are kept, counted back from the newest hour; 0 keeps all. Default 0."""
 
     accept_gap: bool = False
-    """On: go on after records that the log's retention removed before they were read; their names are kept. Default
-    off: lost samples are an error that a person should see."""
+    """On: go on after records that the log's retention removed before they were read, and with another log than the
+    warehouse was made from: hours made so far then stay as they are (samples for them are too late), and the new log is
+    read from its start. What was lost is kept by name. Default off: lost samples are an error that a person should
+    see."""

@@ -56,10 +56,14 @@ class LogEnd:
 
 
 class SqliteLog:
-    """The log folder for reading. Raises Failure where a person can act, LogGap for lost records."""
+    """The log folder for reading. Raises Failure where a person can act, LogGap for lost records.
+
+    ``identity`` is the log's that records are read of, empty while none was met; a segment of another log is refused.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.identity = ""
         if not folder.is_dir():
             raise Failure(f"no log folder {folder}")
 
@@ -102,6 +106,24 @@ class SqliteLog:
             except sqlite3.DatabaseError as error:
                 raise Failure(f"cannot read log segment {path.name}: {error}") from error
 
+    def found_identity(self) -> str:
+        """The identity in the segments, empty when none has one (they are older, or there are none yet)."""
+        identities = set()
+        for segment in self.segments():
+            with self._open(segment) as connection:
+                identities.add(_identity_in(connection) if connection else "")
+        identities.discard("")
+        if len(identities) > 1:
+            raise Failure(f"{self._folder} holds segments of {len(identities)} logs: give each a folder of its own")
+        return next(iter(identities), "")
+
+    def _require_same(self, connection: sqlite3.Connection) -> None:
+        """Positions mean nothing in another log, should the folder be given to one while it is read."""
+        identity = _identity_in(connection)
+        self.identity = self.identity or identity
+        if identity not in ("", self.identity):
+            raise Failure(f"{self._folder} has become another log: {identity}, not {self.identity}: start again")
+
     def _select(self, after: Position, where: str, values: tuple[int, ...], *, sample_count_max: int) -> list[Record]:
         """Records of one segment after a position until they hold so many samples; then the segment is closed, so
         that a reader never keeps its writer from emptying the WAL for long."""
@@ -110,6 +132,7 @@ class SqliteLog:
         with self._open(after.segment) as connection:
             if connection is None:
                 return records
+            self._require_same(connection)
             query = f"SELECT {RECORD_COLUMNS} FROM record WHERE row > ? AND {where} ORDER BY row"
             for row in connection.execute(query, (after.row, *values)):
                 records.append(Record(Position(after.segment, row[0]), *row[1:]))
@@ -136,6 +159,11 @@ class SqliteLog:
             if not later:
                 break
             position = _place(segments, Position(position.segment + 1, 0))
+        if position > self.end_place():
+            raise Failure(
+                f"{self._folder} has become another log: it ends before segment {position.segment} row "
+                f"{position.row}, which was read: start again"
+            )
         return [], position
 
     def read_between(self, times_ms: range, upto: Position, *, sample_count_max: int) -> Iterator[list[Record]]:
@@ -164,6 +192,12 @@ class SqliteLog:
                 return LogEnd(Position(segment, found[0]), found[1])
         return LogEnd(Position(0, 0), 0)
 
+    def end_place(self) -> Position:
+        """The last place of the log: its newest segment, and the last record there (0 while it has none)."""
+        last = max(self.segments(), default=0)
+        found = self._ask(last, "SELECT coalesce(max(row), 0) FROM record") if last else None
+        return Position(last, found[0] if found else 0)
+
     def records_after(self, position: Position) -> int:
         """Records that a reader at a position has not read."""
         count = 0
@@ -190,6 +224,14 @@ class SqliteLog:
             writing.rename(path)
         except OSError:
             return
+
+
+def _identity_in(connection: sqlite3.Connection) -> str:
+    """The identity of the log a segment belongs to, empty when the segment is older than identities."""
+    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'log'").fetchone() is None:
+        return ""
+    found = connection.execute("SELECT identity FROM log").fetchone()
+    return str(found[0]) if found else ""
 
 
 def _place(segments: list[int], after: Position) -> Position:

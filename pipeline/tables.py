@@ -7,7 +7,8 @@ the two is repaired at the next start. An hour counts as finalised when both of 
 import fcntl
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -68,6 +69,18 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
+@contextmanager
+def _writing_to(path: Path) -> Iterator[None]:
+    """A full disk or a folder that cannot be written is one sentence. What was begun is removed; names are given by
+    rename alone, so the tables stay whole and the next run goes on from them."""
+    try:
+        yield
+    except OSError as error:
+        with suppress(OSError):
+            (path / _TEMPORARY_FILE).unlink()
+        raise Failure(f"cannot write {path}: {error.strerror or error}") from error
+
+
 def _decode(text: bytes, kind: type[F], path: Path) -> F:
     """Facts of one of our files; refuses what a newer program wrote."""
     try:
@@ -82,6 +95,13 @@ def _decode(text: bytes, kind: type[F], path: Path) -> F:
         return msgspec.json.decode(text, type=kind)
     except msgspec.MsgspecError as error:
         raise Failure(f"{path} does not hold the facts of a warehouse file: {error}") from error
+
+
+def _read_table(path: Path) -> pa.Table:
+    try:
+        return pq.ParquetFile(path).read()
+    except (OSError, pa.ArrowException) as error:
+        raise Failure(f"cannot read {path}: {error}") from error
 
 
 def _pretty(encoded: bytes) -> bytes:
@@ -132,23 +152,25 @@ class Warehouse:
 
     def _write_file(self, folder: Path, data: pa.Table, facts: FileFacts | DayFacts | None) -> None:
         """Write beside, fsync, rename over; then the manifest, which needs no fsync: the file carries the same."""
-        folder.mkdir(parents=True, exist_ok=True)
         encoded = msgspec.json.encode(facts)
         writing = folder / _TEMPORARY_FILE
-        with pq.ParquetWriter(writing, data.schema, compression="zstd", store_schema=False) as writer:
-            writer.write_table(data)
-            if facts:
-                writer.add_key_value_metadata({_FACTS_KEY.decode(): encoded.decode()})
-        _sync(writing)
-        writing.rename(folder / DATA_FILE)
-        _sync(folder)
+        with _writing_to(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            with pq.ParquetWriter(writing, data.schema, compression="zstd", store_schema=False) as writer:
+                writer.write_table(data)
+                if facts:
+                    writer.add_key_value_metadata({_FACTS_KEY.decode(): encoded.decode()})
+            _sync(writing)
+            writing.rename(folder / DATA_FILE)
+            _sync(folder)
         if facts:
             self._write_manifest(folder, encoded)
 
     def _write_manifest(self, folder: Path, encoded: bytes) -> None:
         writing = folder / _TEMPORARY_FILE
-        writing.write_bytes(_pretty(encoded))
-        writing.rename(folder / MANIFEST_FILE)
+        with _writing_to(folder):
+            writing.write_bytes(_pretty(encoded))
+            writing.rename(folder / MANIFEST_FILE)
 
     def write_hour(self, facts: HourFacts, tables: Mapping[str, pa.Table]) -> None:
         """Write the files of one hour, by table name."""
@@ -169,7 +191,7 @@ class Warehouse:
 
     def read_hour(self, table: Table, hour_ms: int) -> pa.Table:
         """One hour's rows."""
-        return pq.ParquetFile(self._hour_folder(table, hour_ms) / DATA_FILE).read()
+        return _read_table(self._hour_folder(table, hour_ms) / DATA_FILE)
 
     def _read_facts(self, folder: Path, kind: type[F]) -> F | None:
         """Facts inside a folder's file; writes its manifest anew where it does not say the same."""
@@ -225,13 +247,22 @@ class Warehouse:
 
     def remove_before(self, hour_ms: int) -> None:
         """Remove hours and days that end at or before a time (ms UTC)."""
-        for table in HOUR_TABLES:
-            for start_ms, folder in list(self._partitions(table, by_hour=True)):
-                if start_ms + HOUR_MS <= hour_ms:
+        with _writing_to(self._folder):
+            for table in HOUR_TABLES:
+                for start_ms, folder in list(self._partitions(table, by_hour=True)):
+                    if start_ms + HOUR_MS <= hour_ms:
+                        shutil.rmtree(folder)
+            for start_ms, folder in list(self._partitions(WORKLOAD_PROFILE, by_hour=False)):
+                if start_ms + DAY_MS <= hour_ms:
                     shutil.rmtree(folder)
-        for start_ms, folder in list(self._partitions(WORKLOAD_PROFILE, by_hour=False)):
-            if start_ms + DAY_MS <= hour_ms:
-                shutil.rmtree(folder)
+
+    def check(self) -> None:
+        """Raises Failure naming the file where one is broken or was written by a newer program."""
+        if not self._folder.is_dir():
+            raise Failure(f"no warehouse folder {self._folder}")
+        self.read_checkpoint()
+        self.hours()
+        self.days()
 
     def read_checkpoint(self) -> Checkpoint:
         """The checkpoint, the very start when there is none."""
@@ -248,10 +279,11 @@ class Warehouse:
             late.changed = False
         path = self._folder / _STATE_FOLDER / _CHECKPOINT_FILE
         writing = path.with_suffix(".writing")
-        writing.write_bytes(msgspec.json.encode(checkpoint))
-        _sync(writing)
-        writing.rename(path)
-        _sync(path.parent)
+        with _writing_to(path.parent):
+            writing.write_bytes(msgspec.json.encode(checkpoint))
+            _sync(writing)
+            writing.rename(path)
+            _sync(path.parent)
 
     def _write_late(self, late: LateBook) -> None:
         rows = sorted(late.notes.values(), key=lambda note: (note.position, note.hour_ms))
@@ -271,7 +303,7 @@ class Warehouse:
         path = self._folder / LATE_SAMPLES.name / DATA_FILE
         book = LateBook()
         if path.exists():
-            for row in pq.ParquetFile(path).read().to_pylist():
+            for row in _read_table(path).to_pylist():
                 segment, number, hour_ms, received_ms, count, decision = row.values()
                 note = LateNote(Position(segment, number), hour_ms, received_ms, count, decision)
                 book.notes[(note.position, hour_ms)] = note

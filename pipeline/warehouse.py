@@ -10,7 +10,7 @@ import duckdb
 
 from egpu_runtime.contract.process import Failure
 from egpu_runtime.contract.units import GIB, SECOND_MS
-from pipeline.contract import ATTRIBUTED, CONTAINER_USAGE, GPU_USAGE, WORKLOAD_PROFILE, duckdb_ddl
+from pipeline.contract import ATTRIBUTED, CONTAINER_USAGE, DATA_FILE, GPU_USAGE, WORKLOAD_PROFILE, duckdb_ddl
 
 Subject = Literal["cards", "workloads", "tenants"]
 
@@ -102,23 +102,21 @@ class Answer:
 
 
 def parse_time(text: str, option: str) -> datetime:
-    """A date or time in ISO 8601; without a zone it is UTC. Raises Failure naming the option."""
+    """A date or time in ISO 8601, in UTC; without a zone it is UTC. Raises Failure naming the option."""
     try:
         time = datetime.fromisoformat(text)
-    except ValueError as error:
+        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    except (ValueError, OverflowError) as error:
         raise Failure(f"{option} {text!r} is no date or time as 2026-01-31 or 2026-01-31T14:00") from error
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def _period(since: datetime | None, until: datetime | None) -> str:
-    """Condition on window starts, [since, until); on ``dt`` too, so that other days are not opened."""
+    """Condition on window starts, [since, until), UTC; on ``dt`` too, so that other days are not opened."""
     conditions = []
     if since is not None:
-        since = since.astimezone(UTC)
-        conditions.append(f"dt >= '{since:%Y-%m-%d}' AND window_start_ms >= {int(since.timestamp() * SECOND_MS)}")
+        conditions.append(f"dt >= '{since.date()}' AND window_start_ms >= {int(since.timestamp() * SECOND_MS)}")
     if until is not None:
-        until = until.astimezone(UTC)
-        conditions.append(f"dt <= '{until:%Y-%m-%d}' AND window_start_ms < {int(until.timestamp() * SECOND_MS)}")
+        conditions.append(f"dt <= '{until.date()}' AND window_start_ms < {int(until.timestamp() * SECOND_MS)}")
     return " AND ".join(conditions) or "true"
 
 
@@ -131,14 +129,17 @@ def _ask(folder: Path, sql: str) -> Answer:
     if not folder.is_dir():
         raise Failure(f"no warehouse folder {folder}")
     with duckdb.connect() as connection:
-        for table in (view for view in _VIEWS if view.name in sql):
-            try:
+        try:
+            for table in (view for view in _VIEWS if view.name in sql):
+                if not any((folder / table.name).rglob(DATA_FILE)):
+                    raise Failure(f"no finalised hour in the warehouse {folder} yet: run egpu-pipeline run")
                 connection.execute(duckdb_ddl(table, str(folder)))
-            except duckdb.IOException as error:
-                raise Failure(f"no finalised hour in the warehouse {folder} yet: run egpu-pipeline run") from error
-        cursor = connection.execute(sql)
-        columns = tuple(column[0] for column in cursor.description or ())
-        return Answer(columns, tuple(cursor.fetchall()), sql)
+            cursor = connection.execute(sql)
+            columns = tuple(column[0] for column in cursor.description or ())
+            return Answer(columns, tuple(cursor.fetchall()), sql)
+        except duckdb.Error as error:
+            # Its first line names the file where there is one to blame.
+            raise Failure(f"cannot read the tables in {folder}: {str(error).splitlines()[0]}") from error
 
 
 def report(folder: Path, sql: str) -> Answer:

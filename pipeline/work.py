@@ -14,11 +14,16 @@ from pipeline.contract import CONTAINER_USAGE, GPU_USAGE
 from pipeline.finalise import (
     DayFacts,
     HourFacts,
+    LateBook,
     LateRules,
+    LogFound,
     closed_and_held,
     day_of,
     hours_to_make_again,
+    included_in_hours,
     oldest_kept,
+    other_log,
+    reached_in_log,
     restart_position,
     stale_days,
 )
@@ -37,7 +42,7 @@ _LOG: Final = logging.getLogger("egpu-pipeline")
 
 @dataclass(slots=True)
 class Summary:
-    """What a run did, by count; ``seconds`` of wall clock."""
+    """What a run did, by count; ``seconds`` of wall clock; ``stopped_early`` = told to stop before the log's end."""
 
     records: int = 0
     corrupt: int = 0
@@ -46,6 +51,7 @@ class Summary:
     days: int = 0
     rows: int = 0
     seconds: float = 0.0
+    stopped_early: bool = False
     samples: SampleCounts = field(default_factory=SampleCounts)
 
 
@@ -100,7 +106,9 @@ class Work:
         self._torn = found.torn
         self._days = warehouse.days()
         self._check_window()
-        self._included = {hour_ms: facts.included for hour_ms, facts in self._hours.items()}
+        self._recognise()
+        self._included = included_in_hours(self.checkpoint, self._hours)
+        self._counted = replace(self.checkpoint.samples)
         self._open = self._new_open_hours(None)
         ends = (hour_ms + HOUR_MS for hour_ms in self._hours)
         self._open.closed_until_ms = max([self.checkpoint.closed_until_ms, *ends])
@@ -117,6 +125,26 @@ class Work:
                     f"{self.settings.window_seconds} s: use window_seconds {facts.window_ms // SECOND_MS} or another "
                     "warehouse"
                 )
+
+    def _recognise(self) -> None:
+        """Go on in the log the tables were made from; in another one only where a person accepts the gap."""
+        found = LogFound(self._log.found_identity(), self._log.end_place())
+        why = other_log(self.checkpoint, reached_in_log(self.checkpoint, self._hours), found)
+        self._log.identity = found.identity
+        if why is None:
+            return
+        if not self.settings.accept_gap:
+            raise Failure(
+                f"this is not the log this warehouse was made from ({why}): use that log, a new warehouse, or "
+                "--accept-gap to keep the hours made so far as they are and go on with this log from its start"
+            )
+        _LOG.warning("going on with another log: %s", why)
+        gap = f"another log begun: {why}"
+        fixed_until_ms = max((hour_ms + HOUR_MS for hour_ms in self._hours), default=0)
+        self.checkpoint = self.checkpoint.of_another_log(found.identity, gap=gap, fixed_until_ms=fixed_until_ms)
+        # Notes name records of the log that is gone.
+        self._late = LateBook(changed=True)
+        self._warehouse.write_state(self.checkpoint, self._late)
 
     def _new_open_hours(self, only: frozenset[int] | None) -> OpenHours:
         return OpenHours(
@@ -147,7 +175,10 @@ class Work:
             if position > self.checkpoint.corrupt_last:
                 self.summary.corrupt += 1
             self.checkpoint = self.checkpoint.with_corrupt(position, why)
+        before = replace(self._open.counts)
         self._reader.take(decoded)
+        if decoded.position > self.checkpoint.counted:
+            self._counted.add(self._open.counts.since(before))
         self._read = decoded.position
         self.summary.records += len(decoded.batch.positions)
         self._note_late()
@@ -238,7 +269,7 @@ class Work:
         rules = LateRules(
             min(self._log.segments(), default=0),
             self.settings.late_accept_seconds * SECOND_MS,
-            oldest_kept(self._hours, self.settings.table_retention_days),
+            max(oldest_kept(self._hours, self.settings.table_retention_days), self.checkpoint.fixed_until_ms),
         )
         before = self._late.count("too_late")
         upto = max([self._read, *(note.position for note in self._late.pending())])
@@ -247,7 +278,9 @@ class Work:
         again = sorted({*again, *closed_and_held(closed, self._hours, rules)})
         while again:
             again = self._make_again(again, upto)
-        self.summary.samples.too_late += self._late.count("too_late") - before
+        too_late = self._late.count("too_late") - before
+        self.summary.samples.too_late += too_late
+        self._counted.too_late += too_late
         self.make_profiles()
 
     def _make_again(self, hours: list[int], upto: Position) -> list[int]:
@@ -298,6 +331,9 @@ class Work:
             self.checkpoint,
             position=restart_position(self._open.buckets.values(), self._read),
             closed_until_ms=max(self._open.closed_until_ms, 0),
+            log_identity=self._log.identity,
+            samples=replace(self._counted),
+            counted=max(self._read, self.checkpoint.counted),
         )
         self._warehouse.write_state(self.checkpoint, self._late)
         self._log.note_position(self._read)
@@ -310,7 +346,8 @@ class Work:
             return
         self._warehouse.remove_before(oldest)
         for hour_ms in [hour_ms for hour_ms in self._hours if hour_ms < oldest]:
-            del self._hours[hour_ms], self._included[hour_ms]
+            del self._hours[hour_ms]
+            self._included.pop(hour_ms, None)
         self._days = {day_ms: facts for day_ms, facts in self._days.items() if day_ms >= oldest}
 
     def accept_gap(self, gap: LogGap) -> None:

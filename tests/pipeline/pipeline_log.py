@@ -44,13 +44,19 @@ def write_request(samples: Iterable[Sample]) -> bytes:
     return body
 
 
-def append(folder: Path, batches: Sequence[Sequence[Sample]], *, received_ms: int, segment: int = 1) -> None:
-    """Append one record a batch to a segment."""
+def append(
+    folder: Path, batches: Sequence[Sequence[Sample]], *, received_ms: int, segment: int = 1, identity: str = ""
+) -> None:
+    """Append one record a batch to a segment; without an identity it is as older collectors wrote it."""
     folder.mkdir(exist_ok=True)
     with closing(sqlite3.connect(folder / segment_file_name(segment))) as connection, connection:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute(f"PRAGMA user_version={LOG_SCHEMA_VERSION}")
         connection.executescript(SEGMENT_SCHEMA)
+        if identity and connection.execute("SELECT 1 FROM log").fetchone() is None:
+            connection.execute("INSERT INTO log VALUES (?)", (identity,))
+        elif not identity:
+            connection.execute("DROP TABLE log")
         row = connection.execute("SELECT coalesce(max(row), 0) FROM record").fetchone()[0]
         for batch in batches:
             row += 1
