@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -224,29 +225,44 @@ def retry_after_seconds(header: str | None, now_seconds: float) -> float | None:
         return None
 
 
-class _Sending(threading.Thread):
-    """One shard's bodies of a round on their way. A daemon: a peer that says nothing must not hold up the end."""
+class _Sending:
+    """One shard's bodies of a round, on their way over one connection."""
 
     def __init__(self, connection: Connection, bodies: Sequence[tuple[bytes, int]]) -> None:
-        super().__init__(daemon=True)
         self.connection = connection
-        self.taken: bool | None = None
-        self.failure: Failure | None = None
+        self.ended = threading.Event()
         self._bodies = bodies
+        self._taken: bool | None = None
+        self._failure: Failure | None = None
 
     def run(self) -> None:
+        """Send them; told by ``ended`` and ``result``."""
         try:
-            self.taken = self.connection.send_all(self._bodies)
+            self._taken = self.connection.send_all(self._bodies)
         except Failure as failure:
-            self.failure = failure
+            self._failure = failure
+        finally:
+            self.ended.set()
 
     def result(self) -> bool:
-        """Whether all was taken. Raises the failure, also that of a thread which died of something unforeseen."""
-        if self.failure is not None:
-            raise self.failure
-        if self.taken is None and not self.is_alive():
+        """Whether all was taken. Raises the failure, also after an error that nobody foresaw (its thread shows it)."""
+        if self._failure is not None:
+            raise self._failure
+        if self._taken is None and self.ended.is_set():
             raise Failure(f"a connection to {self.connection.receiver.url} ended unexpectedly")
-        return bool(self.taken)
+        return bool(self._taken)
+
+
+class _Sender(threading.Thread):
+    """Sends what it is given, until it is given None. A daemon: a peer that says nothing must not hold up the end."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.given: SimpleQueue[_Sending | None] = SimpleQueue()
+
+    def run(self) -> None:
+        while (sending := self.given.get()) is not None:
+            sending.run()
 
 
 class Replay:
@@ -261,6 +277,7 @@ class Replay:
         self._in_flight: list[_Sending] = []
         receiver = Receiver.of(url)
         self._connections = [Connection(receiver, settings, self._stop) for _ in range(settings.connections_max)]
+        self._senders = [_Sender() for _ in self._connections]
 
     def stop(self) -> None:
         """End early: what is in flight has a moment to be answered. Meant to be called by a signal handler."""
@@ -276,11 +293,15 @@ class Replay:
         """
         started = time.monotonic()
         pacer = Pacer(self._trace.first_ms, speed, self._stop)
+        for sender in self._senders:
+            sender.start()
         try:
             complete = self._send_rounds(pacer, progressed)
         finally:
             self._stop.set()  # whatever ended it, no connection goes on retrying
-            busy = [sending.connection for sending in self._in_flight if sending.is_alive()]
+            for sender in self._senders:
+                sender.given.put(None)
+            busy = [sending.connection for sending in self._in_flight if not sending.ended.is_set()]
             for connection in self._connections:
                 if not any(connection is other for other in busy):
                     connection.close()
@@ -304,8 +325,8 @@ class Replay:
             self._in_flight = [
                 _Sending(connection, bodies) for connection, bodies in zip(self._connections, shards, strict=False)
             ]
-            for sending in self._in_flight:
-                sending.start()
+            for sender, sending in zip(self._senders, self._in_flight, strict=False):
+                sender.given.put(sending)
             last_ms = piece.last_ms
         complete = self._finish()
         progressed(last_ms)
@@ -314,8 +335,8 @@ class Replay:
     def _finish(self) -> bool:
         """Wait for all in flight, then raise what the first failed one raised; False when the replay was stopped."""
         for sending in self._in_flight:
-            while sending.is_alive() and time.monotonic() < self._patience_ends_seconds:
-                sending.join(_WATCH_SECONDS)
+            while not sending.ended.wait(_WATCH_SECONDS) and time.monotonic() < self._patience_ends_seconds:
+                pass
         results = [sending.result() for sending in self._in_flight]
         return all(results)
 

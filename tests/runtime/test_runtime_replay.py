@@ -19,7 +19,7 @@ from test_runtime_encode import decode
 from egpu_runtime.__main__ import app
 from egpu_runtime.contract.process import run
 from egpu_runtime.contract.units import STALE_MARKER_BITS
-from egpu_runtime.fleet.replay import refusal, retry_after_seconds
+from egpu_runtime.fleet.replay import Connection, refusal, retry_after_seconds
 
 COLUMN_LINE = (
     "timestamp_ms,cluster,node,gpu_uuid,gpu_model,gpu_memory_total_bytes,tenant,namespace,workload_kind,workload,"
@@ -210,6 +210,14 @@ def test_speed_is_held(tmp_path, receiver) -> None:
     arrived = [post.at_seconds - receiver.posts[0].at_seconds for post in receiver.posts]
     assert len(arrived) == 4
     assert all(abs(at - due) < 0.15 for at, due in zip(arrived, (0, 0.2, 0.4, 0.6), strict=True))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_connection_that_dies_of_something_unforeseen_is_a_failure(tmp_path, receiver, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(Connection, "_attempt", lambda *_: 1 / 0)
+    write_fleet(tmp_path / "f.csv", pods=1, times=1)
+    replay("--trace", tmp_path / "f.csv", "--remote-write", receiver.url, code=1)
+    assert capsys.readouterr().err.endswith(f"error: a connection to {receiver.url} ended unexpectedly\n")
 
 
 @pytest.mark.parametrize("flag", ["--summary-file", "--planted", "--journal"])
