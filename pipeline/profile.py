@@ -1,5 +1,6 @@
 """One day's rows of container_usage_5m to workload_profile_1d: all replicas of a workload pooled, hour by hour."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -10,13 +11,25 @@ import pyarrow.compute as pc
 from egpu_runtime.contract.resources import ADVICE_OFF
 from egpu_runtime.contract.units import HOUR_MS
 from pipeline.columns import schema
-from pipeline.contract import ATTRIBUTED, HOURS_PER_DAY, WORKLOAD_PROFILE
+from pipeline.contract import ATTRIBUTED, CONTAINER_USAGE, GPU_USAGE, HOURS_PER_DAY, WORKLOAD_PROFILE
 from pipeline.rollup import Flags, Floats, Ints
 
 Column: TypeAlias = "pa.Array[Any]"
 Columns: TypeAlias = dict[str, Column]
 
 _KEY: Final = ("cluster", "namespace", "workload_kind", "workload", "container", "gpu_model")
+
+READ_COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
+    CONTAINER_USAGE.name: (
+        *_KEY,
+        *("attribution", "window_start_ms", "pod", "pod_uid", "node", "gpu_uuid", "tenant", "priority", "advice"),
+        *("memory_quota_bytes", "core_quota_ratio", "memory_used_bytes_max", "observed_ratio"),
+        *("core_used_ratio_mean", "core_used_ratio_max", "core_used_ratio_p95"),
+    ),
+    GPU_USAGE.name: ("cluster", "gpu_model", "memory_total_bytes"),
+}
+"""Columns of the tables by window that profiles are made from; a day has no use for the others."""
+
 _P95: Final = 95
 _MEDIAN: Final = 50
 
@@ -222,7 +235,8 @@ def _facts(day: _Day, last: Flags) -> Columns:
         )
         best = np.maximum.reduceat(packed, first) % (len(coded.texts) + 1)
         columns[name] = pa.array([coded.texts[code - 1] if code else "" for code in best.tolist()])
-    off = np.array([text == ADVICE_OFF for text in day.table.column("advice").to_pylist()], np.int64)
+    advice = _coded(day.table.column("advice"))
+    off = np.array([text == ADVICE_OFF for text in advice.texts], np.int64)[advice.code]
     columns["advice"] = pa.array([ADVICE_OFF if flag else "" for flag in np.maximum.reduceat(off, first).tolist()])
     for name in ("memory_quota_bytes", "core_quota_ratio"):
         quota = np.where(last, _floats(day.table, name), np.nan)
@@ -249,7 +263,7 @@ def _last_windows(table: pa.Table, day_ms: int, window_ms: int) -> dict[str, int
 def day_profile(containers: pa.Table, cards: pa.Table, *, day_ms: int, window_ms: int) -> pa.Table:
     """Rows of workload_profile_1d from the day's rows of container_usage_5m and gpu_usage_5m, in any order.
 
-    Only attributed rows of a known workload count.
+    Of the tables' columns :data:`READ_COLUMNS` are needed. Only attributed rows of a known workload count.
     """
     attributed = containers.filter((pc.field("attribution") == ATTRIBUTED) & (pc.field("workload") != ""))
     if attributed.num_rows == 0:

@@ -7,7 +7,7 @@ the two is repaired at the next start. An hour counts as finalised when both of 
 import fcntl
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -97,9 +97,9 @@ def _decode(text: bytes, kind: type[F], path: Path) -> F:
         raise Failure(f"{path} does not hold the facts of a warehouse file: {error}") from error
 
 
-def _read_table(path: Path) -> pa.Table:
+def _read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     try:
-        return pq.ParquetFile(path).read()
+        return pq.ParquetFile(path).read(list(columns) if columns is not None else None)
     except (OSError, pa.ArrowException) as error:
         raise Failure(f"cannot read {path}: {error}") from error
 
@@ -189,9 +189,9 @@ class Warehouse:
         """Write the profile of one day."""
         self._write_file(self._day_folder(facts.day_ms), data, facts)
 
-    def read_hour(self, table: Table, hour_ms: int) -> pa.Table:
-        """One hour's rows."""
-        return _read_table(self._hour_folder(table, hour_ms) / DATA_FILE)
+    def read_hour(self, table: Table, hour_ms: int, columns: Sequence[str]) -> pa.Table:
+        """Some columns of one hour's rows."""
+        return _read_table(self._hour_folder(table, hour_ms) / DATA_FILE, columns)
 
     def _read_facts(self, folder: Path, kind: type[F]) -> F | None:
         """Facts inside a folder's file; writes its manifest anew where it does not say the same."""

@@ -29,7 +29,7 @@ from pipeline.finalise import (
 )
 from pipeline.hours import Bucket, OpenHours, SampleCounts
 from pipeline.normalise import SeriesTable
-from pipeline.profile import day_profile
+from pipeline.profile import READ_COLUMNS, day_profile
 from pipeline.rollup import concatenate
 from pipeline.rows import HourRules, hour_tables
 from pipeline.settings import PipelineSettings
@@ -252,7 +252,7 @@ class Work:
     def _make_day(self, day_ms: int) -> None:
         hours = sorted(hour_ms for hour_ms in self._hours if day_of(hour_ms) == day_ms)
         containers, cards = (
-            pa.concat_tables([self._warehouse.read_hour(table, hour_ms) for hour_ms in hours])
+            pa.concat_tables([self._warehouse.read_hour(table, hour_ms, READ_COLUMNS[table.name]) for hour_ms in hours])
             for table in (CONTAINER_USAGE, GPU_USAGE)
         )
         rows = day_profile(containers, cards, day_ms=day_ms, window_ms=self._window_ms)

@@ -44,7 +44,7 @@ def checkpoint(folder: Path) -> dict[str, object]:
     ids=["other identity", "identity gone", "fewer records", "fewer records, no identity", "fewer and older"],
 )
 @pytest.mark.parametrize("subject", ["run", "finalise", "doctor"])
-def test_another_log_is_refused(  # type: ignore[no-untyped-def]
+def test_another_log_is_refused(  # type: ignore[no-untyped-def]  # noqa: PLR0913 - a table of cases
     command, run_log, rows_of, tmp_path: Path, subject: str, before: str, after: str, records: int
 ) -> None:
     write(tmp_path, [(0, 1.0), (1, 2.0), (2, 3.0)], before)
