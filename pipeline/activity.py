@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from egpu_runtime.contract.metrics import AGENT, HAMI_MONITOR, SCHEDULER
+from egpu_runtime.contract.exporters import AGENT, HAMI_MONITOR, SCHEDULER
 from pipeline.columns import greatest_by_row
 from pipeline.rollup import Flags, Floats, Grid, Ints, Numbers, Sorted, Windows, distinct_times
 from pipeline.targets import RowSubject, Target

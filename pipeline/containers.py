@@ -7,13 +7,12 @@ from typing import Final
 
 import numpy as np
 
+from egpu_runtime.contract.exporters import DCGM, HAMI_MONITOR
 from egpu_runtime.contract.metrics import (
     CONTAINER_CORE_QUOTA,
     CONTAINER_CORE_USED,
     CONTAINER_MEMORY_QUOTA,
     CONTAINER_MEMORY_USED,
-    DCGM,
-    HAMI_MONITOR,
     SCHEDULER_CONTAINER_CORE_ALLOCATED,
     SCHEDULER_CONTAINER_MEMORY_ALLOCATED,
 )

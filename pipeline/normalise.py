@@ -10,26 +10,28 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from egpu_runtime.contract.metrics import (
+from egpu_runtime.contract.exporters import (
     AGENT,
     ALIASES,
-    CARD_KEY,
-    CONTAINER_KEY,
-    CONTAINER_SWAPPED,
     DCGM,
     HAMI_MONITOR,
     HAMI_SCHEDULER,
     KUBE_STATE,
+    SCHEDULER,
+    Alias,
+    Source,
+)
+from egpu_runtime.contract.metrics import (
+    CARD_KEY,
+    CONTAINER_KEY,
+    CONTAINER_SWAPPED,
     METRIC_BY_NAME,
     OWNER_INFO,
     POD_ADVICE_INFO,
     POD_GPU_CONTAINER_INFO,
     POD_INFO,
     POD_LABELS,
-    SCHEDULER,
     SCHEDULER_GPU_MEMORY_ALLOCATED,
-    Alias,
-    Source,
     Subject,
 )
 from egpu_runtime.contract.resources import GPU_RESOURCES_OF_KUBE_STATE

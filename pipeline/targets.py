@@ -6,16 +6,8 @@ from typing import Final, Literal, NamedTuple
 
 import numpy as np
 
-from egpu_runtime.contract.metrics import (
-    AGENT,
-    DCGM,
-    HAMI_MONITOR,
-    HAMI_SCHEDULER,
-    KUBE_STATE,
-    METRIC_BY_NAME,
-    SCHEDULER,
-    VOLCANO,
-)
+from egpu_runtime.contract.exporters import AGENT, DCGM, HAMI_MONITOR, HAMI_SCHEDULER, KUBE_STATE, SCHEDULER, VOLCANO
+from egpu_runtime.contract.metrics import METRIC_BY_NAME
 from pipeline.rollup import Flags, Floats, Ints, Numbers, Windows
 
 SOURCE_ORDER: Final = tuple(

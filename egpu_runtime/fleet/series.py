@@ -6,8 +6,8 @@ from typing import Final
 
 import numpy as np
 
+from egpu_runtime.contract.exporters import AGENT, SCHEDULER
 from egpu_runtime.contract.metrics import (
-    AGENT,
     CARD_LABELS,
     CONTAINER_CORE_QUOTA,
     CONTAINER_CORE_USED,
@@ -16,7 +16,6 @@ from egpu_runtime.contract.metrics import (
     GPU_MEMORY_TOTAL,
     GPU_MEMORY_USED,
     GPU_UTILIZATION,
-    SCHEDULER,
     SCHEDULER_CONTAINER_CORE_ALLOCATED,
     SCHEDULER_CONTAINER_MEMORY_ALLOCATED,
     SCHEDULER_GPU_MEMORY_ALLOCATED,
