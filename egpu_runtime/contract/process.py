@@ -146,7 +146,7 @@ def run(app: typer.Typer, arguments: list[str] | None = None) -> NoReturn:
     """Run a command line to its exit: failures are one line ``error: ...`` on stderr and code 1, never a traceback."""
     try:
         code = app(args=arguments, standalone_mode=False)
-    except (Failure, SettingsError) as error:
+    except (Failure, SettingsError, ImportError) as error:
         code = _refused(str(error))
     except TyperException as error:
         code = _refused(error.format_message())
