@@ -1,4 +1,4 @@
-"""Reports from the tables by DuckDB: each is one SELECT that a person can read."""
+"""Reports from the tables by DuckDB: each is one SELECT that a person can read, in words Hive and Spark know too."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,13 +29,13 @@ SELECT cluster, node, gpu_uuid, gpu_model,
        100 * avg(observed_ratio)               AS observed_percent
 FROM gpu_usage_5m
 WHERE {{period}}
-GROUP BY ALL
+GROUP BY cluster, node, gpu_uuid, gpu_model
 ORDER BY utilization_percent_mean NULLS LAST, memory_used_percent NULLS LAST, cluster, node, gpu_uuid
 """
 
 _WORKLOADS: Final = f"""
 SELECT cluster, namespace, workload_kind, workload, container, gpu_model,
-       count(DISTINCT (pod, pod_uid))          AS pods,
+       count(DISTINCT concat(pod, '/', pod_uid)) AS pods,
        max(memory_quota_bytes) / {GIB}         AS memory_quota_gib,
        max(memory_used_bytes_max) / {GIB}      AS memory_used_gib_max,
        avg(memory_used_bytes_mean) / {GIB}     AS memory_used_gib_mean,
@@ -44,27 +44,27 @@ SELECT cluster, namespace, workload_kind, workload, container, gpu_model,
        100 * avg(core_used_ratio_mean)         AS core_used_percent_mean,
        100 * max(core_used_ratio_p95)          AS core_used_percent_p95,
        100 * avg(observed_ratio)               AS observed_percent,
-       100 * avg((attribution = '{ATTRIBUTED}')::INT) AS attributed_percent
+       100 * avg(CAST(attribution = '{ATTRIBUTED}' AS INT)) AS attributed_percent
 FROM container_usage_5m
 WHERE {{period}}
-GROUP BY ALL
+GROUP BY cluster, namespace, workload_kind, workload, container, gpu_model
 ORDER BY memory_used_percent NULLS LAST, core_used_percent_mean NULLS LAST, cluster, namespace, workload, container
 """
 
 _TENANTS: Final = f"""
 WITH tenant_window AS (
   SELECT coalesce(nullif(tenant, ''), namespace) AS tenant, window_start_ms,
-         count(DISTINCT (cluster, gpu_uuid))     AS cards,
+         count(DISTINCT concat(cluster, '/', gpu_uuid)) AS cards,
          sum(memory_quota_bytes)                 AS memory_quota_bytes,
          sum(memory_used_bytes_max)              AS memory_used_bytes,
-         sum(memory_quota_bytes) FILTER (memory_used_bytes_max IS NOT NULL) AS memory_quota_bytes_observed,
+         sum(CASE WHEN memory_used_bytes_max IS NOT NULL THEN memory_quota_bytes END) AS memory_quota_bytes_observed,
          sum(core_quota_ratio)                   AS core_quota,
          sum(core_used_ratio_mean)               AS core_used,
-         sum(core_quota_ratio) FILTER (core_used_ratio_mean IS NOT NULL) AS core_quota_observed,
+         sum(CASE WHEN core_used_ratio_mean IS NOT NULL THEN core_quota_ratio END) AS core_quota_observed,
          avg(observed_ratio)                     AS observed_ratio
   FROM container_usage_5m
   WHERE {{period}}
-  GROUP BY ALL
+  GROUP BY coalesce(nullif(tenant, ''), namespace), window_start_ms
 )
 SELECT tenant,
        max(cards)                              AS cards_max,

@@ -167,6 +167,14 @@ def test_the_select_can_be_read_and_the_table_seen(command, folders, tmp_path: P
     assert "10 %" in shown
 
 
+@pytest.mark.parametrize("subject", ["cards", "workloads", "tenants"])
+def test_the_select_has_no_words_of_one_engine_alone(command, subject: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    sql = command("report", subject, "--warehouse", tmp_path, "--show-sql").stdout
+    assert sql.count("GROUP BY") >= 1
+    for word in ("GROUP BY ALL", "::", "DISTINCT (", "FILTER ("):
+        assert word not in sql
+
+
 def test_doctor_shows_one_screen(command, folders, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     command("run", *folders)
     append(tmp_path / "log", [use("busy", START_MS + 2 * HOUR_MS, used=1.0)], received_ms=START_MS + 2 * HOUR_MS)
