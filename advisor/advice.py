@@ -96,13 +96,11 @@ class Judge:
         return backtest(verdicts, self.split, step_seconds=self.later.step_seconds, what=what)
 
     def of_group(self, draft: Draft) -> BackTest | None:
-        """One group of today: whether the first part would have put it together, and its load on the second."""
+        """One group of today on the second part; None where the first part would not have put it together."""
+        if not _fitted(self.past, draft):
+            return None
         verdict = overflowed(self.later.memory, draft.rows, capacity=draft.capacity_mib)
-        fitted = _fitted(self.past, draft)
-        what = (
-            "these members fitted by a rule" if fitted else "these members would not have been put together by a rule"
-        )
-        return self.test([verdict], what)
+        return self.test([verdict], "these members fitted by a rule")
 
 
 def _fitted(past: Advice, draft: Draft) -> bool:
@@ -113,9 +111,9 @@ def _fitted(past: Advice, draft: Draft) -> bool:
 
 
 def confidence_of(history: float, test: BackTest | None) -> Confidence:
-    """High from three weeks, medium from one; one step less where the back-test was hit."""
+    """High from three weeks, medium from one; one step less where the back-test was hit or could not be made."""
     level = int(history >= _CONFIDENT_DAYS) + int(history >= _USABLE_DAYS)
-    if test is not None and test.violated_ratio > 0:
+    if test is None or test.violated_ratio > 0:
         level -= 1
     grades: tuple[Confidence, ...] = ("low", "medium", "high")
     return grades[max(level, 0)]

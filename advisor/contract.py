@@ -79,8 +79,9 @@ class Group:
 
     ``load_mib`` and ``capacity_mib`` are per card; ``load_mib`` has one value per hour of the week (168, Monday
     00:00 first, in the plan's time zone), the sum of the members' greatest use at that hour, and ``member_load_mib``
-    the same per member. ``oversubscribed`` = the sum of the slices exceeds the card, so members join one
-    ``egpu.io/oversubscription-group``.
+    the same per member. ``oversubscribed`` = the slices, memory or compute, add up to more than the card, so
+    members join one ``egpu.io/oversubscription-group``; ``backtest`` is None where the rule would not have put these
+    members together from the earlier part.
     """
 
     name: str

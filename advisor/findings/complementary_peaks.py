@@ -1,8 +1,9 @@
 """Complementary peaks: which sized workloads share cards, by slices that fit or by peaks at different hours.
 
 Two ways are tried for each pool and the one that needs fewer cards is taken; at a tie, slices. *By slices*: the sum of
-the members' slices fits the card, nothing is oversubscribed. *By hour*: at every hour of the whole history the sum of
-the members' greatest use, times a margin, fits the card. Compute fits 100 % at every hour either way.
+the members' slices, memory and compute, fits the card: any scheduler that adds up quotas places them. *By hour*: at
+every hour of the whole history the sum of the members' greatest use, times a margin, fits the card; where their slices
+add up to more, the group is oversubscribed. Compute use fits 100 % at every hour either way.
 """
 
 from collections import defaultdict
@@ -13,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from advisor.demand import CORE_UNITS, HOURS_PER_WEEK, Bools, Facts, Fleet, Floats, Ints, filled, peaks
-from advisor.findings.idle_quota import Slices, general_refusal
+from advisor.findings.idle_quota import PERCENT_UNITS, Slices, general_refusal
 from advisor.packing import Search, loads, lower_bound, pack
 from advisor.settings import AdvisorSettings
 
@@ -69,6 +70,7 @@ class _Pool:
     growth: Floats
     core: Floats
     slice_memory: Floats
+    slice_core: Floats
     replicas: Ints
     capacity_mib: int
     margin_min: float
@@ -83,23 +85,31 @@ class _Pool:
             growth=self.growth[chosen],
             core=self.core[chosen],
             slice_memory=self.slice_memory[chosen],
+            slice_core=self.slice_core[chosen],
             replicas=self.replicas[chosen],
         )
 
     def demand(self, margin: float | None) -> tuple[Floats, Floats]:
-        """Demand [workloads, rows] and capacity [rows]; ``margin`` None = every slice must fit, one row of memory.
+        """Demand [workloads, rows] and capacity [rows]; ``margin`` None = every slice must fit: a row of memory slices
+        and one of compute slices before the hours of compute use.
 
         The margin was calibrated on a week that grew as well, so a trend counts only where it exceeds the margin
         but for the least one.
         """
         if margin is None:
-            memory = self.slice_memory[:, None]
+            slices = np.column_stack([self.slice_memory, self.slice_core])
+            ceiling = np.array([self.capacity_mib, CORE_UNITS], np.float32)
         else:
             beyond = np.maximum(self.growth * (self.margin_min / margin), 1.0)
-            memory = np.ceil(self.memory * beyond[:, None])
-        capacity = np.full(memory.shape[1] + self.core.shape[1], CORE_UNITS, np.float32)
-        capacity[: memory.shape[1]] = np.floor(self.capacity_mib / (margin or 1.0))
-        return np.hstack([memory, self.core]), capacity
+            slices = np.ceil(self.memory * beyond[:, None])
+            ceiling = np.full(slices.shape[1], np.floor(self.capacity_mib / margin), np.float32)
+        capacity = np.concatenate([ceiling, np.full(self.core.shape[1], CORE_UNITS, np.float32)])
+        return np.hstack([slices, self.core]), capacity
+
+    def oversubscribes(self, members: Ints) -> bool:
+        """Whether the slices of ``members`` add up to more than one card, in memory or in compute."""
+        memory, core = float(self.slice_memory[members].sum()), float(self.slice_core[members].sum())
+        return len(members) > 1 and (memory > self.capacity_mib or core > CORE_UNITS)
 
 
 def group(
@@ -169,6 +179,7 @@ def _pools(
             growth=grown,
             core=np.minimum(filled(fleet.core[chosen]), CORE_UNITS),
             slice_memory=np.maximum(slices.after_memory[chosen].astype(np.float32), np.ceil(peaks(memory) * grown)),
+            slice_core=np.minimum(slices.after_core[chosen] * PERCENT_UNITS, CORE_UNITS).astype(np.float32),
             replicas=np.array([fleet.facts[row].live_replicas for row in members], np.int64),
             capacity_mib=capacity_mib,
             margin_min=settings.packing_margin_min,
@@ -269,7 +280,7 @@ def _draft(pool: _Pool, members: Ints, margin: float | None) -> Draft:
         cards=int(pool.replicas[members].max()),
         margin=margin or 1.0,
         by_hour=margin is not None,
-        oversubscribed=len(members) > 1 and float(pool.slice_memory[members].sum()) > pool.capacity_mib,
+        oversubscribed=pool.oversubscribes(members),
         capacity_mib=pool.capacity_mib,
     )
 

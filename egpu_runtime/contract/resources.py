@@ -25,7 +25,7 @@ PRIORITY_HIGH: Final = 0
 PRIORITY_LOW: Final = 1
 
 ANNOTATION_OVERSUBSCRIPTION_GROUP: Final = "egpu.io/oversubscription-group"
-"""Members of one group may share a card beyond its memory; nobody else joins them beyond it."""
+"""Members of one group may share a card beyond its memory and its compute quotas; nobody else joins them beyond it."""
 
 ANNOTATION_ADVICE: Final = "egpu.io/advice"
 """``off`` takes the workload out of every advice."""

@@ -258,6 +258,12 @@ def check_everywhere(programs: Programs, stored: dict[Series, list[tuple[int, fl
     check_card_rows(chain, stored)
 
 
+def listens(port: int) -> bool:
+    """Whether somebody accepts connections there."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 OURS = f'{{job="{JOB}",__name__=~"egpu_.*"}}'
 
 
@@ -292,5 +298,7 @@ def test_the_same_with_ten_kills_of_collector_and_pipeline(chain: Chain) -> None
         time.sleep(1.5)
         stored = prometheus.stored(OURS, 600)
         with programs.collector():
+            # With all in the log already, SIGTERM would find a process that has not begun.
+            wait_until("the collector listens", lambda: listens(programs.collector_port))
             wait_until("all in the log", lambda: flat(stored) <= set(logged(chain.log)))
     check_everywhere(programs, stored)
