@@ -16,7 +16,7 @@ CODE := egpu_runtime collector pipeline advisor docs deploy tests hatch_build.py
 help: ## show the verbs
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(RUN_READY) ## a fleet without GPUs through every stage: table, HTML page, branch diff (3 minutes)
+demo: $(RUN_READY) ## a fleet without GPUs through every stage: table, HTML page, commits (about a minute)
 	$(RUN)/bin/python deploy/demo/demo.py --bin $(RUN)/bin --output demo-output
 
 check: $(DEV_READY) ## style, types, import law, architecture
@@ -26,11 +26,11 @@ check: $(DEV_READY) ## style, types, import law, architecture
 	$(DEV)/bin/lint-imports
 	$(DEV)/bin/pytest tests/architecture
 
-test: $(DEV_READY) ## unit and component tests
-	$(DEV)/bin/pytest -m "not end_to_end"
+test: $(DEV_READY) ## unit and component tests (about four minutes)
+	$(DEV)/bin/pytest -rs -m "not end_to_end"
 
 e2e: $(DEV_READY) ## real Prometheus, real traces, kills: the marked tests
-	$(DEV)/bin/pytest -m end_to_end
+	$(DEV)/bin/pytest -rs -m end_to_end
 
 bench: $(DEV_READY) ## rates as ratios to a peer or a simple baseline
 	$(DEV)/bin/python tests/bench/run.py

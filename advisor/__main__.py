@@ -170,7 +170,10 @@ def apply(
     dry_run: Annotated[bool, typer.Option("--dry-run/--no-dry-run", help="Print the diff and change nothing.")] = True,
     settings: AdvisorSettings,
 ) -> int:
-    """Write the plan to manifests on a git branch, one commit a workload. Exits 3 if a manifest was not found."""
+    """Write the plan to manifests on a git branch, one commit a workload.
+
+    Exits 3 if a manifest was not found, or if all that was found had to be refused.
+    """
     plan = make_plan(source.evidence(settings), settings)
     request = ApplyRequest(
         manifests=manifests,
@@ -182,7 +185,10 @@ def apply(
     result = apply_plan(plan, request)
     typer.echo(result.text, nl=False)
     typer.echo(result.notes, nl=False, err=True)
-    return EXIT_NOT_FOUND if result.not_found else 0
+    done = bool(result.text) or bool(result.already_applied)
+    if dry_run and result.text:
+        typer.echo(f"plan {plan.plan_id}: nothing was written; --no-dry-run commits to {result.branch}", err=True)
+    return EXIT_NOT_FOUND if result.not_found or (result.refused and not done) else 0
 
 
 def main() -> None:

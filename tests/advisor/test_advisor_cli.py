@@ -272,8 +272,22 @@ def test_apply_as_a_real_process(tables: Path, tmp_path: Path) -> None:
     assert dry.returncode == 3
     assert "51712  # the whole card" in dry.stdout
     assert "night" in dry.stderr
+    assert "nothing was written; --no-dry-run commits to egpu/plan-" in dry.stderr
     assert git(tmp_path, "branch", "--format", "%(refname:short)") == "main\n"
     done = subprocess.run([*command, "--no-dry-run", "--branch", "fit"], capture_output=True, text=True, check=False)
     assert done.returncode == 3
     assert git(tmp_path, "rev-list", "--count", "main..fit") == "1\n"
     assert "egpu.io/gpu-memory: 51712  # the whole card" in git(tmp_path, "show", "fit:day.yaml")
+
+
+def test_apply_in_the_wrong_dialect_is_no_success(tables: Path, tmp_path: Path) -> None:
+    """All that is found asks in another dialect: refused with that reason, exit 3."""
+    (tmp_path / "day.yaml").write_text(MANIFEST)
+    git(tmp_path, "init", "-q", "-b", "main")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-q", "-m", "start")
+    command = [sys.executable, "-m", "advisor", "apply", "--warehouse", str(tables), "--origin-count", "0"]
+    command += ["--manifests", str(tmp_path), "--workload", "^day$", "--dialect", "hami"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "which is dialect egpu, not hami" in done.stderr
