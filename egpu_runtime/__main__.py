@@ -17,7 +17,7 @@ from egpu_runtime.fleet.trace import COLUMNS, Trace, TraceError
 from egpu_runtime.fleet.trace_file import open_trace
 from egpu_runtime.settings import RuntimeSettings
 
-app = command_line("Give every pod its slice of a GPU, and report quota and use.")
+app = command_line("A fleet without GPUs: its load, recorded or made up, as a real fleet would report it.")
 
 _TRACE_FORMAT = "\n\n".join(
     f"{column.name}: {column.help}" + (f" (empty = {column.empty})." if column.empty else ".") for column in COLUMNS
