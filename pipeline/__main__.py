@@ -30,8 +30,8 @@ from pipeline.work import Summary, Work
 
 app = command_line("Telemetry from the log to tables of quota against use, and reports from them.")
 
-_WIDTH_WITHOUT_TERMINAL: Final = 200
-"""Columns of a report that is piped: wide enough that no figure is folded."""
+_WIDTH_WITHOUT_TERMINAL: Final = 120
+"""Width of a report that is piped where COLUMNS says nothing."""
 
 LogFolder = Annotated[Path, typer.Option("--log", help="Folder of the log that egpu-collector writes.")]
 WarehouseFolder = Annotated[Path, typer.Option("--warehouse", help="Folder of the tables.")]
@@ -126,10 +126,15 @@ def finalise(
     _report_done(merge(Order(log, warehouse), settings), summary_file)
 
 
-def _print_report(answer: Answer, form: Form, title: str) -> None:
+def _print_report(answer: Answer, form: Form, subject: Subject) -> None:
     if form == "table":
-        console = Console() if sys.stdout.isatty() else Console(width=_WIDTH_WITHOUT_TERMINAL)
-        console.print(as_table(answer.columns, answer.rows, title=title))
+        told = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
+        console = Console() if told else Console(width=_WIDTH_WITHOUT_TERMINAL)
+        title = f"{subject}: quota against use, the idle first"
+        with console.capture() as shown:
+            console.print(as_table(subject, answer.columns, answer.rows, title=title))
+        for line in shown.get().splitlines():
+            typer.echo(line.rstrip())
     else:
         write = as_json if form == "json" else as_csv
         typer.echo(write(answer.columns, answer.rows), nl=form == "json")
@@ -153,7 +158,7 @@ def _report_command(subject: Subject) -> Callable[..., None]:
             typer.echo(sql)
         else:
             Warehouse(warehouse).check()
-            _print_report(report(warehouse, sql), form, f"{subject}: quota against use, the idle first")
+            _print_report(report(warehouse, sql), form, subject)
 
     command.__doc__ = f"Quota against use of {subject}, the idle first."
 

@@ -2,48 +2,100 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
 import msgspec
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from rich.text import Text
 
 from egpu_runtime.contract.units import GIB, MIB, SECOND_MS
 from pipeline.hours import SampleCounts
 
 Form = Literal["table", "json", "csv"]
 
-_UNITS: Final = {"gib": "GiB", "percent": "%"}
+_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
+    "cards": ("cluster", "node", "gpu_uuid"),
+    "workloads": ("cluster", "namespace", "workload"),
+    "tenants": ("tenant",),
+}
+"""By report the columns that together name a row, from the widest to the narrowest."""
+
+_ALWAYS_NAMED: Final = frozenset({"node", "gpu_uuid", "namespace", "workload", "tenant"})
+_ASIDE: Final = ("workload_kind", "container", "gpu_model")
+"""Columns that stand in brackets behind the name, where they differ."""
+
+_FIGURES: Final[Mapping[str, Mapping[str, str]]] = {
+    "cards": {
+        "memory_total_gib": "total\nGiB",
+        "memory_allocated_gib": "given\nGiB",
+        "memory_used_gib_max": "used\nmax\nGiB",
+        "memory_used_percent": "memory\nused",
+        "utilization_percent_mean": "busy\nmean",
+        "utilization_percent_p95": "busy\np95",
+        "observed_percent": "observed",
+    },
+    "workloads": {
+        "pods": "pods",
+        "memory_quota_gib": "memory\nquota\nGiB",
+        "memory_used_gib_max": "used\nmax\nGiB",
+        "memory_used_percent": "memory\nused",
+        "core_quota_percent": "core\nquota",
+        "core_used_percent_mean": "core\nused",
+        "observed_percent": "observed",
+    },
+    "tenants": {
+        "cards_max": "cards",
+        "memory_quota_gib_mean": "memory\nquota\nGiB",
+        "memory_used_gib_max": "used\nmax\nGiB",
+        "memory_used_percent": "memory\nused",
+        "core_quota_cards_mean": "core\nquota\ncards",
+        "core_used_cards_mean": "used\nmean\ncards",
+        "core_used_percent": "core\nused",
+        "observed_percent": "observed",
+    },
+}
+"""By report the figures a table shows and what stands above them, in lines that fit 80 columns; JSON and CSV have all
+figures under their own names."""
+
 _HOUR_SECONDS: Final = 3600
-
-
-def _unit(column: str) -> str:
-    return next((shown for word, shown in _UNITS.items() if word in column.split("_")), "")
-
-
-def _title(column: str) -> str:
-    words = [word for word in column.split("_") if word not in _UNITS]
-    text = " ".join(words).replace("gpu", "GPU")
-    return f"{text} {_unit(column)}".strip()
 
 
 def _cell(value: object, column: str) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):
-        return f"{value:.0f} %" if _unit(column) == "%" else f"{value:,.1f}"
+        return f"{value:.0f} %" if "percent" in column.split("_") else f"{value:,.1f}"
     return str(value)
 
 
-def as_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str) -> Table:
-    """A rich table; numbers to the right, ``-`` = not observed."""
-    table = Table(title=title, title_justify="left", caption="- = not observed", caption_justify="left")
-    for index, column in enumerate(columns):
-        number = any(isinstance(row[index], int | float) for row in rows)
-        table.add_column(_title(column).removesuffix(" %"), justify="right" if number else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(_cell(value, column) for value, column in zip(row, columns, strict=True)))
+def _name(row: Mapping[str, object], parts: Sequence[str], aside: Sequence[str]) -> str:
+    name = "/".join(str(row[part]) for part in parts)
+    return name + "".join(f" [{row[part]}]" for part in aside if row[part])
+
+
+def as_table(subject: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str) -> Table:
+    """A rich table of a report: one column that names a row, figures to the right of it, ``-`` = not observed. What
+    is the same in every row stands once below."""
+    named = [dict(zip(columns, row, strict=True)) for row in rows]
+    optional = [column for column in (*_NAMES[subject], *_ASIDE) if column in columns and column not in _ALWAYS_NAMED]
+    same = [column for column in optional if len({row[column] for row in named}) <= 1]
+    parts = [column for column in _NAMES[subject] if column not in same]
+    aside = [column for column in _ASIDE if column in columns and column not in same]
+    facts = "; ".join(f"{column.replace('_', ' ')} {named[0][column]}" for column in same if named and named[0][column])
+    caption = "- = not observed" + (f"; in every row: {facts}" if facts else "")
+    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left", box=SIMPLE_HEAD)
+    table.pad_edge, table.padding = False, (0, 1, 0, 0)
+    heading = "/".join(part.removeprefix("gpu_") for part in parts)
+    table.add_column(Text(heading.replace("/", " / ")), overflow="fold", min_width=9)
+    for heading in _FIGURES[subject].values():
+        table.add_column(heading, justify="right", no_wrap=True, min_width=max(map(len, heading.split())))
+    for row in named:
+        # Text, not markup: a name may hold brackets.
+        cells = [_cell(row[column], column) for column in _FIGURES[subject]]
+        table.add_row(Text(_name(row, parts, aside)), *cells)
     return table
 
 

@@ -163,8 +163,24 @@ def test_the_select_can_be_read_and_the_table_seen(command, folders, tmp_path: P
     assert sql.startswith("SELECT cluster, node, gpu_uuid")
     assert "dt <= '2026-02-01' AND window_start_ms < 1769904000000" in sql
     shown = command("report", "workloads", *warehouse).stdout
-    assert "memory quota GiB" in shown.replace("\n", " ") or "quota GiB" in shown
+    assert "s/idle" in shown
     assert "10 %" in shown
+
+
+@pytest.mark.parametrize("subject", ["cards", "workloads", "tenants"])
+def test_a_table_fits_the_width(command, folders, monkeypatch, subject: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    command("run", *folders)
+    known = "/ node uuid namespace workload tenant cards pods total given used max memory quota busy mean p95 core"
+    for width in (80, 120):
+        monkeypatch.setenv("COLUMNS", str(width))
+        shown = command("report", subject, "--warehouse", tmp_path / "warehouse").stdout
+        lines = shown.splitlines()
+        assert lines == [line.rstrip() for line in lines]
+        assert max(map(len, lines)) <= width
+        rule = next(index for index, line in enumerate(lines) if "──" in line)
+        words = {word for line in lines[1:rule] for word in line.split()}
+        assert words <= {*known.split(), "observed", "GiB"}
+        assert ("gpu model A100" in shown) == (subject != "tenants")
 
 
 @pytest.mark.parametrize("subject", ["cards", "workloads", "tenants"])
