@@ -11,13 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from collector.contract.record import READER_SUFFIX, Position, segment_file_name
-from collector.segment import bytes_of, open_to_read, segment_numbers
+from collector.segment import bytes_of, identity_in, open_to_read, segment_numbers
 from collector.settings import CollectorSettings
 from egpu_runtime.contract.process import Failure
 from egpu_runtime.contract.units import MIB, SECOND_MS
 
 ANSWER_SECONDS_MAX = 2.0
 """Seconds a running collector has for its figures."""
+
+RATE_SECONDS_MIN = 3600
+"""A rate from less than an hour of receiving would be a guess."""
 
 _FIGURES = {
     "egpu_collector_samples_stored_total": "samples stored",
@@ -78,17 +81,26 @@ def describe(settings: CollectorSettings) -> Iterator[str]:
         age_seconds = time.time() - filled[-1].last_received_ms / SECOND_MS
         yield f"last record: {age_seconds:.0f} s ago"
         span_seconds = (filled[-1].last_received_ms - filled[0].first_received_ms) / SECOND_MS
-        if span_seconds > 0 and spare_bytes > 0:
+        if span_seconds >= RATE_SECONDS_MIN and spare_bytes > 0:
             lasts = f", enough for {spare_bytes / log_bytes * span_seconds / 3600:.1f} hours at this rate"
     yield f"disk: {max(0, spare_bytes) / MIB:.0f} MiB left above the reserve{lasts}"
     for file in sorted(folder.glob(f"*{READER_SUFFIX}")):
         yield _reader_line(file, extents)
-    yield from _running_lines(settings)
+    yield from _running_lines(settings, _identity(folder))
     yield "the rest: egpu-pipeline doctor, what was read of this log and made of it"
 
 
-def _running_lines(settings: CollectorSettings) -> Iterator[str]:
-    """Counters of the collector that listens where the settings say, since it started."""
+def _identity(folder: Path) -> str:
+    """The log's identity; empty for a folder without a segment that has one."""
+    for number in reversed(list(segment_numbers(folder))):
+        with contextlib.closing(open_to_read(folder, number)) as connection:
+            if identity := identity_in(connection):
+                return identity
+    return ""
+
+
+def _running_lines(settings: CollectorSettings, identity: str) -> Iterator[str]:
+    """Counters of the collector that listens where the settings say, since it started, if it serves this log."""
     where = f"{settings.listen_address}:{settings.listen_port}"
     connection = http.client.HTTPConnection(settings.listen_address, settings.listen_port, timeout=ANSWER_SECONDS_MAX)
     try:
@@ -97,6 +109,9 @@ def _running_lines(settings: CollectorSettings) -> Iterator[str]:
             page = connection.getresponse().read().decode()
     except (OSError, http.client.HTTPException) as error:
         yield f"collector: none answers on {where}: {error}"
+        return
+    if f'egpu_collector_log_info{{identity="{identity}"}}' not in page:
+        yield f"collector: what answers on {where} is not the collector of this log"
         return
     yield f"collector: on {where}, since its start"
     for line in page.splitlines():

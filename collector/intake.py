@@ -37,6 +37,8 @@ class LogStatus:
     commit_seconds: float
     """Time spent in them, in all."""
     disk_free_bytes: int
+    identity: str
+    """The log's identity, 32 hex digits."""
 
 
 class Log(Protocol):

@@ -119,6 +119,7 @@ class SqliteLog:
             commit_count=self._commit_count,
             commit_seconds=self._commit_seconds,
             disk_free_bytes=disk_free_bytes,
+            identity=self._identity,
         )
 
     def take_recent_hashes(self) -> list[tuple[bytes, int]]:

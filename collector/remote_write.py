@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from collector.contract.record import BODY_HASH_BYTES
@@ -75,6 +75,7 @@ class _LogMetrics(Collector):
         )
         for name, text, value in gauges:
             yield GaugeMetricFamily(name, text, value=value)
+        yield InfoMetricFamily("egpu_collector_log", "Which log this is.", value={"identity": status.identity})
         for name, text, value in counters:
             yield CounterMetricFamily(name, text, value=value)
 

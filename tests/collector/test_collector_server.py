@@ -336,6 +336,18 @@ def test_doctor_shows_lag_disk_and_refusals(tmp_path: Path) -> None:
     assert rest.startswith("the rest: egpu-pipeline doctor")
 
 
+def test_doctor_does_not_take_another_collector_for_this_logs(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    with running(tmp_path) as collector, running(tmp_path / "other") as other:
+        flags = ("--log-directory", str(collector.log), "--listen-port", str(other.port))
+        done = subprocess.run(
+            [sys.executable, "-m", "collector", "doctor", *flags], capture_output=True, text=True, check=True
+        )
+    where = f"127.0.0.1:{other.port}"
+    assert f"collector: what answers on {where} is not the collector of this log\n" in done.stdout
+    assert "samples stored" not in done.stdout
+
+
 def test_doctor_refuses_a_log_of_a_newer_format(tmp_path: Path) -> None:
     with running(tmp_path) as collector:
         collector.post(fresh(1))
