@@ -59,7 +59,8 @@ class Checkpoint:
 
     ``log_identity`` = the log that positions are of, empty while it is not known; hours that end at or before
     ``fixed_until_ms`` were made from a log before it. ``samples`` = what became of the samples up to ``counted``,
-    over all runs; operational: a batch that a kill or a restart cut in two may be counted twice.
+    over all runs; operational: a batch that a kill or a restart cut in two may be counted twice. ``window_seconds`` and
+    ``sample_interval_seconds`` = the settings hours were last made with, 0 = not known.
     """
 
     position: Position = START
@@ -72,6 +73,8 @@ class Checkpoint:
     corrupt_last: Position = START
     corrupt_named: tuple[str, ...] = ()
     gaps: tuple[str, ...] = ()
+    window_seconds: int = 0
+    sample_interval_seconds: float = 0.0
     schema_version: int = WAREHOUSE_SCHEMA_VERSION
 
     def with_corrupt(self, position: Position, why: str) -> "Checkpoint":

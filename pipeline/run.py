@@ -6,10 +6,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from egpu_runtime.contract.process import Failure
+from egpu_runtime.contract.units import SECOND_MS
 from pipeline.settings import PipelineSettings
 from pipeline.source_sqlite import DecodingThread, LogGap, Reading, SqliteLog
 from pipeline.tables import Warehouse
@@ -30,18 +32,32 @@ class Order:
 Progress = Callable[[Work], None]
 
 
+def _say_closed(work: Work, *, follow: bool) -> None:
+    """With ``follow`` a line for each hour closed since the last call; a run to the log's end has its summary."""
+    for facts in work.closed if follow else ():
+        start = datetime.fromtimestamp(facts.hour_ms / SECOND_MS, UTC)
+        early = ", early" if facts.forced else ""
+        _LOG.info("closed the hour %s UTC: %d samples%s", f"{start:%Y-%m-%d %H:%M}", facts.sample_count, early)
+    work.closed.clear()
+
+
 def _read_log(work: Work, log: SqliteLog, order: Order, *, stop: threading.Event, progress: Progress) -> None:
     """Feed the work from the log until its end, or with ``follow`` until told to stop."""
     settings = work.settings
     reading = Reading(settings.series_count_max, settings.batch_samples_max, order.follow, settings.poll_seconds)
+    if order.follow:
+        place = work.position
+        _LOG.info("reading the log %s after segment %d row %d", order.log, place.segment, place.row)
     while True:
         try:
             for decoded in DecodingThread(log, work.position, reading=reading, stop=stop):
                 if decoded is None:
                     if order.follow:
                         work.rest()
+                        _say_closed(work, follow=order.follow)
                     continue
                 work.take(decoded)
+                _say_closed(work, follow=order.follow)
                 progress(work)
             return
         except LogGap as gap:

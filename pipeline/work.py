@@ -98,6 +98,7 @@ class Work:
         self.settings = settings
         self._clock = clock
         self.summary = Summary()
+        self.closed: list[HourFacts] = []
         self._window_ms = settings.window_seconds * SECOND_MS
         self.checkpoint = warehouse.read_checkpoint()
         self._late = warehouse.read_late()
@@ -125,6 +126,14 @@ class Work:
                     f"{self.settings.window_seconds} s: use window_seconds {facts.window_ms // SECOND_MS} or another "
                     "warehouse"
                 )
+        made_s, now_s = self.checkpoint.sample_interval_seconds, self.settings.sample_interval_seconds
+        if self._hours and made_s not in (0.0, now_s):
+            _LOG.warning(
+                "sample_interval_seconds is %g, it was %g: hours already made keep their observed_ratio; "
+                "to make them again, run into a new warehouse",
+                now_s,
+                made_s,
+            )
 
     def _recognise(self) -> None:
         """Go on in the log the tables were made from; in another one only where a person accepts the gap."""
@@ -214,6 +223,7 @@ class Work:
             return
         version = self._torn.get(hour_ms, 0) + 1
         self._finalise(bucket, self._reader.table, HourMaking(hour_ms, version, self._read, forced))
+        self.closed.append(self._hours[hour_ms])
         self.summary.hours += 1
         if self._read_state_is_due():
             self.write_state()
@@ -334,6 +344,8 @@ class Work:
             log_identity=self._log.identity,
             samples=replace(self._counted),
             counted=max(self._read, self.checkpoint.counted),
+            window_seconds=self.settings.window_seconds,
+            sample_interval_seconds=self.settings.sample_interval_seconds,
         )
         self._warehouse.write_state(self.checkpoint, self._late)
         self._log.note_position(self._read)

@@ -66,9 +66,11 @@ def test_follow_closes_hours_merges_late_and_commits_on_sigterm(  # type: ignore
     append(tmp_path / "log", [late], received_ms=START_MS + HOUR_MS)
     wait_for(lambda: json.loads(first.read_text())["hour"]["version"] == 2)
     following.send_signal(signal.SIGTERM)
-    output, _ = following.communicate(timeout=10)
+    output, said = following.communicate(timeout=10)
     assert following.returncode == 0
     assert output.startswith("hours 1 (made again 1)")
+    assert said.count("reading the log") == 1
+    assert said.count("closed the hour 2026-01-01 00:00 UTC: 8 samples") == said.count("closed the hour") == 1
     assert len(rows_of(tmp_path)["container_usage_5m"]) == 4
     assert not (first.parents[1] / "hour=01").exists()
     checkpoint = json.loads((tmp_path / "warehouse/state/checkpoint.json").read_text())
@@ -189,6 +191,16 @@ def test_the_select_has_no_words_of_one_engine_alone(command, subject: str, tmp_
     assert sql.count("GROUP BY") >= 1
     for word in ("GROUP BY ALL", "::", "DISTINCT (", "FILTER ("):
         assert word not in sql
+
+
+def test_another_interval_is_said_once(command, folders, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    said = [command("run", *folders, "--sample-interval-seconds", value).stderr for value in ("15", "15", "30", "30")]
+    assert ["keep their observed_ratio" in each for each in said] == [False, False, True, False]
+    assert "sample_interval_seconds is 30, it was 15" in said[2]
+    checkpoint = json.loads((tmp_path / "warehouse/state/checkpoint.json").read_text())
+    assert (checkpoint["window_seconds"], checkpoint["sample_interval_seconds"]) == (300, 30)
+    refused = command("run", *folders, "--window-seconds", "600")
+    assert (refused.returncode, "or another warehouse" in refused.stderr) == (1, True)
 
 
 def test_doctor_shows_one_screen(command, folders, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
