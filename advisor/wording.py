@@ -1,12 +1,15 @@
 """How a plan's figures are said, the same in every report and commit message."""
 
+import re
+import textwrap
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, tzinfo
-from typing import Final
+from typing import Final, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from advisor.contract import BackTest, HourRange
+from advisor.contract import BackTest, HourRange, Plan
+from advisor.settings import AdvisorSettings
 
 MIB_PER_GIB: Final = 1024
 WEEKDAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -16,6 +19,50 @@ FINDING_TITLES: Final = {
     "train_beside_inference": "train beside inference",
 }
 
+FALSE_IDLE_MEANING: Final = "the share of the harvested time in which the workload turned out to be busy"
+FALSE_IDLE: Final = f"False idle: {FALSE_IDLE_MEANING}."
+GROUP_ANNOTATION: Final = (
+    "Members whose slices fit need no annotation: they share a card when the scheduler bin-packs them; "
+    "members of an oversubscribed group are bound by the annotation."
+)
+
+Judged = Literal["slices", "slice", "cards", "card", "hours"]
+"""What a back-test is of: all slices or one, all cards or those of one group, or the hours of one train window."""
+
+_KEPT: Final[dict[Judged, str]] = {
+    "slices": "no slice was exceeded",
+    "slice": "the slice was not exceeded",
+    "cards": "no card was exceeded",
+    "card": "no card was exceeded",
+    "hours": "the workload was never busy",
+}
+_BROKEN: Final[dict[Judged, str]] = {
+    "slices": "{time} of the time above, {hit} of the workloads touched",
+    "slice": "{time} of the time above",
+    "cards": "{time} of the time above, {hit} of the cards touched",
+    "card": "{time} of the time above, {hit} of the cards touched",
+    "hours": "the workload was busy in {time} of the harvested time",
+}
+_NUMBER_AND_UNIT: Final = re.compile(r"(\d) (%|[KMGT]iB|[smhd]\b)")
+
+
+def percent(ratio: float, digits: int = 0) -> str:
+    """A ratio as ``12 %``."""
+    return f"{ratio * 100:.{digits}f} %"
+
+
+def units_together(text: str) -> str:
+    """Every number and its unit joined by a no-break space, for text that is about to be wrapped."""
+    return _NUMBER_AND_UNIT.sub("\\1\u00a0\\2", text)
+
+
+def wrapped(text: str, width: int, *, indent: str = "") -> str:
+    """Text in lines of ``width`` columns, a number and its unit on one line, later lines after ``indent``."""
+    lines = textwrap.fill(
+        units_together(text), width, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False
+    )
+    return lines.replace("\u00a0", " ")
+
 
 def gibibytes(memory_mib: float) -> str:
     """MiB as GiB with at most one decimal, below 1 GiB as MiB."""
@@ -24,19 +71,51 @@ def gibibytes(memory_mib: float) -> str:
     return f"{memory_mib / MIB_PER_GIB:.1f}".removesuffix(".0") + " GiB"
 
 
-def backtest_short(backtest: BackTest | None) -> str:
-    """A back-test for a table cell: share of time violated, and on how many later days."""
-    return "-" if backtest is None else f"{backtest.violated_ratio * 100:.2f} % on next {backtest.test_days:.1f} d"
+def backtest_short(backtest: BackTest | None, missing: str = "-") -> str:
+    """A back-test for a table cell: share of time violated, and on how many later days; ``missing`` without one."""
+    return missing if backtest is None else f"{percent(backtest.violated_ratio, 2)} on next {backtest.test_days:.1f} d"
 
 
-def backtest_sentence(backtest: BackTest | None) -> str:
-    """A back-test in one clause."""
+def backtest_sentence(
+    backtest: BackTest | None, judged: Judged = "slices", *, missing: str = "none, the history is too short to split"
+) -> str:
+    """A back-test in one clause; ``missing`` without one."""
     if backtest is None:
+        return missing
+    windows = f"{duration(backtest.resolution_seconds)} windows"
+    if backtest.violated_ratio == 0 and backtest.hit_ratio == 0:
+        return f"{backtest.label}: {_KEPT[judged]} in the {backtest.test_days:.1f} days after ({windows})"
+    broken = _BROKEN[judged].format(time=percent(backtest.violated_ratio, 2), hit=percent(backtest.hit_ratio, 1))
+    return f"{backtest.label}: {broken} ({windows})"
+
+
+def duration(seconds: int) -> str:
+    """A grain as an adjective: ``5-minute``, ``1-hour``, ``15-second``."""
+    if seconds % 3600 == 0:
+        return f"{seconds // 3600}-hour"
+    return f"{seconds // 60}-minute" if seconds % 60 == 0 else f"{seconds}-second"
+
+
+def group_untested(plan: Plan) -> str:
+    """Why a group has no back-test: nothing could be split, or the earlier part did not lead to this group."""
+    if plan.slices_backtest is None and plan.packing_backtest is None:
         return "none, the history is too short to split"
-    return (
-        f"{backtest.label}: {backtest.violated_ratio * 100:.2f} % of the time above, "
-        f"{backtest.hit_ratio * 100:.1f} % of those judged hit, at a grain of {backtest.resolution_seconds} s"
-    )
+    return "not made by the earlier rule"
+
+
+def origins_missing(plan: Plan) -> str:
+    """Why a plan has no rolling origins."""
+    train, test = AdvisorSettings.origin_train_days, AdvisorSettings.origin_test_days
+    if plan.history_days < train + test:
+        return f"none: needs {train} + {test} days of history"
+    return "none: not computed"
+
+
+def resize_facts(plan: Plan) -> str:
+    """How many workloads change in memory and how many in compute: ``memory of 5, compute of 27 workloads``."""
+    memory = sum(each.before.memory_mib != each.after.memory_mib for each in plan.resizes)
+    compute = sum(each.before.core_percent != each.after.core_percent for each in plan.resizes)
+    return f"memory of {memory}, compute of {count(compute, 'workload')}"
 
 
 def hour_ranges(windows: Iterable[HourRange]) -> str:

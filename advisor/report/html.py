@@ -10,13 +10,19 @@ from advisor.contract import Group, Plan, WorkloadKey
 from advisor.dialects import changes_of, paste_ready
 from advisor.report.curves import LoadChart, load_chart
 from advisor.wording import (
+    FALSE_IDLE,
     FINDING_TITLES,
+    GROUP_ANNOTATION,
     backtest_sentence,
     backtest_short,
     count,
     day_and_hour,
     gibibytes,
+    group_untested,
     hour_ranges,
+    origins_missing,
+    percent,
+    resize_facts,
 )
 from egpu_runtime.contract.resources import DIALECTS
 
@@ -51,13 +57,17 @@ def page(plan: Plan) -> str:
         backtest_short=backtest_short,
         backtest_sentence=backtest_sentence,
         hour_ranges=hour_ranges,
-        percent=lambda ratio, digits=0: f"{ratio * 100:.{digits}f} %",
+        percent=percent,
     )
     environment.globals.update(count=count, day_and_hour=day_and_hour, finding_titles=FINDING_TITLES)
+    environment.globals.update(false_idle=FALSE_IDLE, group_annotation=GROUP_ANNOTATION)
     return environment.get_template("plan.html.jinja").render(
         plan=plan,
         groups=[GroupView(group, load_chart(group)) for group in plan.groups],
         pastes=pastes(plan),
+        resize_facts=resize_facts(plan),
+        group_untested=group_untested(plan),
+        origins_missing=origins_missing(plan),
         freed_mib=sum((each.before.memory_mib - each.after.memory_mib) * each.replicas for each in plan.resizes),
         refusals=list(_refusals_by_reason(plan)),
     )

@@ -1,6 +1,5 @@
 """The plan on a terminal: one line a workload, its reason in grey below, totals at the end."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -11,14 +10,20 @@ from rich.text import Text
 
 from advisor.contract import Group, Plan, Resize, TrainWindow, WorkloadKey
 from advisor.wording import (
+    FALSE_IDLE,
     FINDING_TITLES,
+    GROUP_ANNOTATION,
     MIB_PER_GIB,
     backtest_sentence,
     backtest_short,
     count,
     day_and_hour,
     gibibytes,
+    group_untested,
     hour_ranges,
+    origins_missing,
+    resize_facts,
+    units_together,
 )
 
 GREY: Final = "bright_black"
@@ -46,9 +51,6 @@ T = TypeVar("T")
 
 Header = tuple[str, str]
 """Title of a column and the side to which its cells are set."""
-
-_NUMBER_AND_UNIT: Final = re.compile(r"(\d) (%|[KMGT]iB|[smhd]\b)")
-"""A number and its unit stay on one line."""
 
 _CONFIDENCE_STYLES: Final = {"high": "green", "medium": "yellow", "low": "red"}
 
@@ -112,7 +114,7 @@ def _print_below(console: Console, text: str) -> None:
     """Grey lines under a row, wrapped with a hanging indent and without blanks at their ends."""
     if not text:
         return
-    joined = _NUMBER_AND_UNIT.sub("\\1\u00a0\\2", text)
+    joined = units_together(text)
     for wrapped in Text(joined).wrap(console, max(console.width - REASON_INDENT, NAME_WIDTH_MIN)):
         line = wrapped.plain.replace("\u00a0", " ").rstrip()
         console.print(Text(" " * REASON_INDENT + line, style=GREY), no_wrap=True, overflow="ignore")
@@ -153,11 +155,12 @@ def _shown(console: Console) -> tuple[bool, bool]:
     return console.width >= WIDTH_FOR_MODEL, console.width >= WIDTH_FOR_BACKTEST
 
 
-def _below(console: Console, each: Resize | Group, model: str) -> str:
+def _below(console: Console, each: Resize | Group, model: str, missing: str = "-") -> str:
     """The grey line: the reason, and what has no column at this width."""
     with_model, with_backtest = _shown(console)
     parts = [each.reason, "" if with_model else model]
-    parts += [] if with_backtest else [f"back-test {backtest_short(each.backtest)}", f"confidence {each.confidence}"]
+    if not with_backtest:
+        parts += [f"back-test {backtest_short(each.backtest, missing)}", f"confidence {each.confidence}"]
     return "; ".join(part for part in parts if part)
 
 
@@ -165,7 +168,7 @@ def _print_resizes(plan: Plan, console: Console) -> None:
     if not plan.resizes:
         return
     freed = sum((each.before.memory_mib - each.after.memory_mib) * each.replicas for each in plan.resizes)
-    _title(console, "Idle quota", f"{count(len(plan.resizes), 'workload')}, {gibibytes(freed)} given back")
+    _title(console, "Idle quota", f"{resize_facts(plan)}, {gibibytes(freed)} given back")
     with_model, with_backtest = _shown(console)
     headers = [("workload", "left"), *_when(with_model, ("card", "left"))]
     headers += [("pods", "right"), ("memory", "right"), ("compute", "right")]
@@ -189,6 +192,8 @@ def _print_groups(plan: Plan, console: Console) -> None:
         return
     cards = sum(group.cards for group in plan.groups)
     _title(console, "Complementary peaks", f"{count(len(plan.groups), 'group')} on {count(cards, 'card')}")
+    _print_below(console, GROUP_ANNOTATION)
+    untested = group_untested(plan)
     with_model, with_backtest = _shown(console)
     headers = [("group", "left"), *_when(with_model, ("card", "left"))]
     headers += [("members", "right"), ("cards", "right"), ("load peak", "right"), ("of card", "right")]
@@ -199,10 +204,10 @@ def _print_groups(plan: Plan, console: Console) -> None:
         peak = max(group.load_mib, default=0)
         cells += [str(len(group.members)), str(group.cards), gibibytes(peak)]
         cells += [f"{peak * 100 / max(group.capacity_mib, 1):.0f} %", f"x {group.margin:.2f}"]
-        cells += _when(with_backtest, backtest_short(group.backtest), _confidence(group.confidence))
+        cells += _when(with_backtest, backtest_short(group.backtest, untested), _confidence(group.confidence))
         members = ", ".join(f"{member.namespace}/{member.name}" for member in group.members)
         mark = " (oversubscribed)" if group.oversubscribed else ""
-        return _Line(cells, f"{members}{mark}\n{_below(console, group, group.gpu_model)}")
+        return _Line(cells, f"{members}{mark}\n{_below(console, group, group.gpu_model, untested)}")
 
     _print_lines(console, headers, [line(group) for group in plan.groups])
 
@@ -212,6 +217,7 @@ def _print_train_windows(plan: Plan, console: Console) -> None:
         return
     hours = f"{plan.gpu_hours_per_week:.1f} GPU-hours a week"
     _title(console, "Train beside inference", f"{count(len(plan.train_windows), 'workload')}, {hours}")
+    _print_below(console, FALSE_IDLE)
     with_model, _ = _shown(console)
     headers = [("workload", "left"), *_when(with_model, ("card", "left")), ("pods", "right"), ("free", "right")]
     headers += [("GPU-h/week", "right"), ("false idle", "right"), ("confidence", "left")]
@@ -238,19 +244,21 @@ def _print_refusals(plan: Plan, console: Console) -> None:
         cells: list[Text | str] = [_name(each.workload), FINDING_TITLES[each.finding]]
         room = console.width - MARGIN - min(longest, console.width // 3) - 2 * GAP - len("train beside inference")
         beside = wide and len(each.reason) <= room
-        cells += _when(wide, each.reason if beside else "below")
+        cells += _when(wide, each.reason if beside else "")
         lines.append(_Line([Text(str(cell), style=GREY) for cell in cells], "" if beside else each.reason))
     _print_lines(console, headers, lines)
 
 
 def _print_origins(plan: Plan, console: Console) -> None:
-    if plan.slices_backtest is None and plan.packing_backtest is None and not plan.origins:
-        return
     _title(console, "Back-test", "the same rules made from earlier days, judged on later ones")
-    for name, backtest in (("slices", plan.slices_backtest), ("packing", plan.packing_backtest)):
-        if backtest is not None:
-            console.print(Text(f"  {name}", style="bold"))
-            _print_below(console, backtest_sentence(backtest))
+    said = {
+        "slices": backtest_sentence(plan.slices_backtest, "slices"),
+        "packing": backtest_sentence(plan.packing_backtest, "cards"),
+        **({} if plan.origins else {"rolling origins": origins_missing(plan)}),
+    }
+    for name, sentence in said.items():
+        console.print(Text(f"  {name}", style="bold"))
+        _print_below(console, sentence)
     headers = [("rolling origin", "left"), ("cards", "right"), ("above slice", "right"), ("above card", "right")]
     lines = [
         _Line(

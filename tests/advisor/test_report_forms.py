@@ -4,18 +4,20 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 import yaml
 from rich.console import Console
-from sample_plan import empty_plan, full_plan, group, key
+from sample_plan import backtest, empty_plan, full_plan, group, key
 
 from advisor.contract import HourRange, Refusal
+from advisor.explain import backtest_report
 from advisor.report import render
 from advisor.report.curves import HOURS_PER_WEEK, MEMBERS_SHOWN_MAX, load_chart
 from advisor.report.table import print_plan
-from advisor.wording import gibibytes, hour_ranges
+from advisor.wording import backtest_sentence, gibibytes, hour_ranges
 from egpu_runtime.contract.process import Failure
 
 VOID_ELEMENTS = {"meta", "line", "path", "br", "link", "img", "input"}
@@ -71,6 +73,43 @@ def test_the_table_fits_and_needs_no_colour(width):
     assert re.search(r"all\s+40\s+21\s+19\s+19", text)
     # The back-test and its confidence are there at every width, in a column or in the grey line.
     assert len(re.findall(r"0\.00\s%\son\snext\s+8\.4\sd", text)) == 5
+
+
+@pytest.mark.parametrize("form", ["table", "html"])
+def test_what_a_reader_asks_is_said(form):
+    plan = full_plan()
+    plan = replace(plan, groups=(plan.groups[0], replace(plan.groups[1], backtest=None)), origins=(), history_days=10.0)
+    text = " ".join(re.sub(r"<[^>]+>", " ", render(plan, form, console_width=120)).split())
+    for words in (
+        "memory of 6, compute of 4 workloads",
+        "Members whose slices fit need no annotation",
+        "not made by the earlier rule",
+        "none: needs 14 + 7 days of history",
+        "0.01 % of the time above, 2.1 % of the workloads touched (5-minute windows)",
+    ):
+        assert words in text
+    assert text.count("False idle: the share of the harvested time") == 1
+    assert "rolling origins: none: needs 14 + 7 days of history" in backtest_report(plan)
+
+
+def test_only_a_reason_too_long_stands_below_its_refusal():
+    text = render(
+        empty_plan(refusals=(Refusal("idle_quota", key("ocr"), "a long reason " * 12),)), "table", console_width=120
+    )
+    assert "below" not in text
+    assert " ".join(text.split()).count("a long reason") == 12
+
+
+@pytest.mark.parametrize(
+    ("judged", "expected"),
+    [
+        ("slices", "no slice was exceeded in the 8.4 days after (5-minute windows)"),
+        ("card", "no card was exceeded in the 8.4 days after (5-minute windows)"),
+        ("hours", "the workload was never busy in the 8.4 days after (5-minute windows)"),
+    ],
+)
+def test_a_clean_backtest_says_what_did_not_happen(judged, expected):
+    assert backtest_sentence(backtest(), judged).endswith(expected)
 
 
 def test_large_changes_stand_out_in_colour():
