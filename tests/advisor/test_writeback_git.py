@@ -86,9 +86,11 @@ def test_one_commit_a_workload_with_its_evidence(checkout):
         "vision/asr: GPU memory 96 GiB -> 48 GiB",
     ]
     body = git(checkout, "log", "-1", "--format=%B", result.commits[0].sha)
+    assert "of a card, p99 28 %" in body
+    assert "compute:" not in git(checkout, "log", "-1", "--format=%B", result.commits[1].sha)
     for words in (
         plan.resizes[0].reason.split(",")[0],
-        "memory: 98304 MiB -> 24576 MiB",
+        "memory: 96 GiB (98304 MiB) -> 24 GiB (24576 MiB)",
         "confidence: high",
         backtest().label.split(",")[0],
         "Plan: 9f2c41d07b",
@@ -187,6 +189,7 @@ def test_members_of_an_oversubscribed_group_get_its_name_and_a_train_window_give
         assert "      annotations:\n        egpu.io/oversubscription-group: north-h20-1\n" in text
     assert "egpu.io/priority: 0" in git(checkout, "show", f"{result.branch}:deploy/ocr.yaml")
     assert "join north-h20-1, high priority" in result.commits[0].subject
+    assert max(len(commit.subject) for commit in result.commits) <= 72
     assert "false idle: 1.2 %" in git(checkout, "log", "-1", "--format=%B", result.commits[0].sha)
 
 
