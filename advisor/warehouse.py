@@ -21,14 +21,14 @@ from advisor.demand import CORE_UNITS, HOURS_PER_DAY, Doubles, Facts, Fleet, Flo
 from egpu_runtime.contract.process import Failure
 from egpu_runtime.contract.resources import ADVICE_OFF
 from egpu_runtime.contract.units import DAY_MS, HOUR_MS, MIB, SECOND_MS
-from pipeline.contract import (
+from pipeline.contract.ddl import duckdb_ddl
+from pipeline.contract.tables import (
     ATTRIBUTED,
     CONTAINER_USAGE,
     MANIFEST_FILE,
     WAREHOUSE_SCHEMA_VERSION,
     WORKLOAD_PROFILE,
     Table,
-    duckdb_ddl,
 )
 
 _BATCH_ROWS: Final = 20_000

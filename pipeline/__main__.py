@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from egpu_runtime.contract.process import Failure, command_line, run, with_settings
-from pipeline.contract import ATTRIBUTED
+from pipeline.contract.tables import ATTRIBUTED
 from pipeline.doctor import examine
 from pipeline.run import Order, merge, run_pipeline
 from pipeline.screen import Form, as_csv, as_json, as_table, health_lines

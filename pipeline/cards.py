@@ -17,7 +17,7 @@ from egpu_runtime.contract.metrics import (
 )
 from pipeline.activity import observed_ratio
 from pipeline.columns import Value, complete, greatest_by_row, latest_texts, texts_by_row
-from pipeline.contract import GPU_USAGE
+from pipeline.contract.tables import GPU_USAGE
 from pipeline.join import Attribution
 from pipeline.normalise import Series
 from pipeline.pods import Knowledge

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from pipeline.contract import Table, Type
+from pipeline.contract.tables import Table, Type
 from pipeline.rollup import Flags, Floats, Ints, Numbers
 
 _TIME_SHIFT: Final = 32
@@ -18,6 +18,7 @@ _ARROW_TYPES: Final[Mapping[Type, pa.DataType]] = {
     "BIGINT": pa.int64(),
     "INT": pa.int32(),
     "DOUBLE": pa.float64(),
+    "BINARY": pa.binary(),
     "ARRAY<DOUBLE>": pa.list_(pa.float64()),
     "ARRAY<STRING>": pa.list_(pa.string()),
 }

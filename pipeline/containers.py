@@ -27,7 +27,7 @@ from pipeline.activity import (
     reporters,
 )
 from pipeline.columns import Texts, Value, complete, greatest_by_row, latest_texts, texts_by_row
-from pipeline.contract import ATTRIBUTED, CONTAINER_USAGE, Column
+from pipeline.contract.tables import ATTRIBUTED, CONTAINER_USAGE, Column
 from pipeline.join import CARD_SHARED, CARD_UNKNOWN, Attribution, RowKey
 from pipeline.normalise import CONTAINER_FACTS, Series
 from pipeline.pods import Knowledge

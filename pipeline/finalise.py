@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 from collector.contract.record import START, Position
 from egpu_runtime.contract.units import DAY_MS, HOUR_MS, floor_ms
-from pipeline.contract import WAREHOUSE_SCHEMA_VERSION
+from pipeline.contract.tables import WAREHOUSE_SCHEMA_VERSION
 from pipeline.hours import Bucket, LateRecord, SampleCounts
 
 Decision = Literal["pending", "merged", "too_late"]

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from egpu_runtime.contract.resources import ADVICE_OFF
 from egpu_runtime.contract.units import HOUR_MS
 from pipeline.columns import schema
-from pipeline.contract import ATTRIBUTED, CONTAINER_USAGE, GPU_USAGE, HOURS_PER_DAY, WORKLOAD_PROFILE
+from pipeline.contract.tables import ATTRIBUTED, CONTAINER_USAGE, GPU_USAGE, HOURS_PER_DAY, WORKLOAD_PROFILE
 from pipeline.rollup import Flags, Floats, Ints
 
 Column: TypeAlias = "pa.Array[Any]"

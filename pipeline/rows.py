@@ -22,7 +22,7 @@ from pipeline.cards import (
 )
 from pipeline.columns import to_arrow
 from pipeline.containers import ContainerRows, Heard, container_values
-from pipeline.contract import CONTAINER_USAGE, GPU_USAGE
+from pipeline.contract.tables import CONTAINER_USAGE, GPU_USAGE
 from pipeline.join import AskedContainer, attribute
 from pipeline.normalise import Series
 from pipeline.pods import ContainerKey, Knowledge, PodName, learn

@@ -1,6 +1,6 @@
 """The warehouse folder: Parquet files in Hive layout, each replaced by rename, with its facts inside and beside it.
 
-A file's own metadata is the truth; ``manifest.json`` repeats it and is written after the rename, so a kill between
+A file's own metadata is the truth; ``_manifest.json`` repeats it and is written after the rename, so a kill between
 the two is repaired at the next start. An hour counts as finalised when both of its files have the same version.
 """
 
@@ -22,7 +22,7 @@ from collector.contract.record import Position
 from egpu_runtime.contract.process import Failure
 from egpu_runtime.contract.units import DAY_MS, HOUR_MS, SECOND_MS
 from pipeline.columns import schema
-from pipeline.contract import (
+from pipeline.contract.tables import (
     CONTAINER_USAGE,
     DATA_FILE,
     GPU_USAGE,

@@ -10,7 +10,8 @@ import duckdb
 
 from egpu_runtime.contract.process import Failure
 from egpu_runtime.contract.units import GIB, SECOND_MS
-from pipeline.contract import ATTRIBUTED, CONTAINER_USAGE, DATA_FILE, GPU_USAGE, WORKLOAD_PROFILE, duckdb_ddl
+from pipeline.contract.ddl import duckdb_ddl
+from pipeline.contract.tables import ATTRIBUTED, CONTAINER_USAGE, DATA_FILE, GPU_USAGE, WORKLOAD_PROFILE
 
 Subject = Literal["cards", "workloads", "tenants"]
 

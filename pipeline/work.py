@@ -10,7 +10,7 @@ import pyarrow as pa
 from collector.contract.record import Position
 from egpu_runtime.contract.process import Failure
 from egpu_runtime.contract.units import HOUR_MS, SECOND_MS
-from pipeline.contract import CONTAINER_USAGE, GPU_USAGE
+from pipeline.contract.tables import CONTAINER_USAGE, GPU_USAGE
 from pipeline.finalise import (
     DayFacts,
     HourFacts,

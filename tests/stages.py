@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from pipeline.contract import TABLE_BY_NAME
+from pipeline.contract.tables import TABLE_BY_NAME
 
 PACKAGES = {
     "egpu-runtime": "egpu_runtime",

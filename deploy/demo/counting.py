@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from collector.contract.record import SEGMENT_SUFFIX
 from collector.contract.samples import SampleDecoder
 from egpu_runtime.contract.units import STALE_MARKER_BITS
-from pipeline.contract import CONTAINER_USAGE, DATA_FILE, GPU_USAGE
+from pipeline.contract.tables import CONTAINER_USAGE, DATA_FILE, GPU_USAGE
 
 NAME = "__name__"
 

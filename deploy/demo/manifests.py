@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 
 from egpu_runtime.contract import resources
 from egpu_runtime.contract.units import MIB
-from pipeline.contract import DATA_FILE, WORKLOAD_PROFILE
+from pipeline.contract.tables import DATA_FILE, WORKLOAD_PROFILE
 
 _PLAIN = """\
 # {workload}: owned by {tenant}; ask in #{tenant} before you change it

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from advisor.demand import Facts
 from egpu_runtime.contract.units import DAY_MS, GIB, HOUR_MS
-from pipeline.contract import ATTRIBUTED, CONTAINER_USAGE, DATA_FILE, WORKLOAD_PROFILE, Table
+from pipeline.contract.tables import ATTRIBUTED, CONTAINER_USAGE, DATA_FILE, WORKLOAD_PROFILE, Table
 
 MONDAY_MS = 1_767_571_200_000
 """2026-01-05 00:00 UTC."""

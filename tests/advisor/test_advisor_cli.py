@@ -14,7 +14,7 @@ from advisor.__main__ import app
 from advisor.warehouse import Selection, Warehouse
 from egpu_runtime.contract.process import run
 from egpu_runtime.contract.units import GIB, HOUR_MS
-from pipeline.contract import CONTAINER_USAGE, MANIFEST_FILE, WORKLOAD_PROFILE
+from pipeline.contract.tables import CONTAINER_USAGE, MANIFEST_FILE, WORKLOAD_PROFILE
 
 DAYS = 28
 LIGHT = daily(DAYS, low=0.1, high=0.3, hours=range(8, 20))

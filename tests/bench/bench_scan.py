@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from egpu_runtime.contract.units import DAY_MS, GIB
-from pipeline.contract import DATA_FILE, WORKLOAD_PROFILE
+from pipeline.contract.tables import DATA_FILE, WORKLOAD_PROFILE
 
 WORKLOADS = 10_000
 DAYS = 28

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from egpu_runtime.contract.configuration import load
-from pipeline.contract import DATA_FILE
+from pipeline.contract.tables import DATA_FILE
 from pipeline.run import Order, run_pipeline
 from pipeline.settings import PipelineSettings
 from pipeline.work import Summary

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from pipeline.__main__ import app
-from pipeline.contract import DATA_FILE, MANIFEST_FILE
+from pipeline.contract.tables import DATA_FILE, MANIFEST_FILE
 
 OUTPUTS = (DATA_FILE, MANIFEST_FILE, "checkpoint.json")
 

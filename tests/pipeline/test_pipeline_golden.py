@@ -9,7 +9,7 @@ from pipeline_log import append
 from pipeline_notation import Case, parse, same
 
 from egpu_runtime.contract.configuration import load
-from pipeline.contract import DATA_FILE
+from pipeline.contract.tables import DATA_FILE
 from pipeline.run import Order, run_pipeline
 from pipeline.settings import PipelineSettings
 

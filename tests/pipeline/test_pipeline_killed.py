@@ -33,7 +33,7 @@ def write_log(folder: Path, *, late: int) -> None:
 
 
 def assert_manifests_agree(folder: Path) -> None:
-    manifests = sorted((folder / "warehouse").rglob("manifest.json"))
+    manifests = sorted((folder / "warehouse").rglob("_manifest.json"))
     assert manifests
     by_hour: dict[str, set[int]] = {}
     for path in manifests:

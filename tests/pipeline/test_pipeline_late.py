@@ -24,7 +24,7 @@ def memory(time_ms: int, value: float) -> Sample:
 
 
 def manifest(folder: Path, hour: str = "00") -> dict[str, dict[str, int]]:
-    path = folder / "warehouse/container_usage_5m/dt=2026-01-01" / f"hour={hour}/manifest.json"
+    path = folder / "warehouse/container_usage_5m/dt=2026-01-01" / f"hour={hour}/_manifest.json"
     facts: dict[str, dict[str, int]] = json.loads(path.read_text())
     return facts
 

@@ -60,7 +60,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 def test_follow_closes_hours_merges_late_and_commits_on_sigterm(  # type: ignore[no-untyped-def]
     following, rows_of, tmp_path: Path
 ) -> None:
-    first = tmp_path / "warehouse/container_usage_5m/dt=2026-01-01/hour=00/manifest.json"
+    first = tmp_path / "warehouse/container_usage_5m/dt=2026-01-01/hour=00/_manifest.json"
     wait_for(first.exists)
     late = use("busy", START_MS + 600_000, used=9.0)
     append(tmp_path / "log", [late], received_ms=START_MS + HOUR_MS)
@@ -80,7 +80,7 @@ def test_follow_closes_hours_merges_late_and_commits_on_sigterm(  # type: ignore
 def test_a_source_that_stops_does_not_hide_its_last_hour(folders, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     words = [sys.executable, "-m", "pipeline", "run", "--follow", *map(str, folders), *FAST]
     process = subprocess.Popen([*words, "--idle-close-seconds", "1"], stdout=subprocess.PIPE, text=True)
-    manifest = tmp_path / "warehouse/container_usage_5m/dt=2026-01-01/hour=01/manifest.json"
+    manifest = tmp_path / "warehouse/container_usage_5m/dt=2026-01-01/hour=01/_manifest.json"
     try:
         wait_for(manifest.exists)
         assert json.loads(manifest.read_text())["hour"]["forced"] is True
@@ -93,7 +93,7 @@ def test_a_source_that_stops_does_not_hide_its_last_hour(folders, tmp_path: Path
 def test_finalise_merges_what_a_stopped_run_left(folders, command, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     words = [sys.executable, "-m", "pipeline", "run", "--follow", *map(str, folders), *FAST, "--merge-seconds", "900"]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
-    manifest = tmp_path / "warehouse/container_usage_5m/dt=2026-01-01/hour=00/manifest.json"
+    manifest = tmp_path / "warehouse/container_usage_5m/dt=2026-01-01/hour=00/_manifest.json"
     try:
         wait_for(manifest.exists)
         append(tmp_path / "log", [use("busy", START_MS + 600_000, used=9.0)], received_ms=START_MS + HOUR_MS)

@@ -1,7 +1,7 @@
 """The tables: columns, types, units, and how each value comes from samples. DDL and both engines are generated from it.
 
 Layout on disk: ``TABLE/dt=YYYY-MM-DD/hour=HH/part-0.parquet`` (UTC) for tables by window, ``TABLE/dt=YYYY-MM-DD/``
-for tables by day; beside each file a ``manifest.json``. Times are BIGINT ms UTC; partition columns are strings.
+for tables by day; beside each file a ``_manifest.json``. Times are BIGINT ms UTC; partition columns are strings.
 """
 
 from collections.abc import Mapping
@@ -14,11 +14,11 @@ WAREHOUSE_SCHEMA_VERSION: Final = 1
 """Written into every manifest and Parquet file; older is migrated, newer is refused."""
 
 DATA_FILE: Final = "part-0.parquet"
-MANIFEST_FILE: Final = "manifest.json"
+MANIFEST_FILE: Final = "_manifest.json"
 
 HOURS_PER_DAY: Final = 24
 
-Type = Literal["STRING", "BIGINT", "INT", "DOUBLE", "ARRAY<DOUBLE>", "ARRAY<STRING>"]
+Type = Literal["STRING", "BIGINT", "INT", "DOUBLE", "BINARY", "ARRAY<DOUBLE>", "ARRAY<STRING>"]
 Aggregate = Literal["key", "window", "fact", "max", "mean", "p95", "last", "increase", "samples", "observed", "derived"]
 """How a column is made. ``key``/``window`` name the row; ``fact`` = a label (the value at the greatest timestamp);
 ``max mean p95 last increase`` = of the de-duplicated samples of ``metric`` in the window (p95 = nearest rank, last =
@@ -226,47 +226,29 @@ LATE_SAMPLES: Final = Table(
     (),
 )
 
-TABLES: Final = (CONTAINER_USAGE, GPU_USAGE, WORKLOAD_PROFILE, LATE_SAMPLES)
+SERIES_WINDOWS: Final = Table(
+    "series_windows_5m",
+    "One series in one window, as the Flink job rolled it up; finalise makes the other tables from it. Operational.",
+    (
+        Column(
+            "series",
+            "STRING",
+            "",
+            "key",
+            'The labels that name the series, in Prometheus notation: name{label="value",...}, sorted by label.',
+        ),
+        _WINDOW,
+        Column("sample_count", "BIGINT", "count", "samples", "Distinct sample times in the window."),
+        Column("value_max", "DOUBLE", "", "max", "Greatest value; all values in the unit of the sender."),
+        Column("value_mean", "DOUBLE", "", "mean", "Mean of the values, one for each time."),
+        Column("value_p95", "DOUBLE", "", "p95", "Nearest-rank p95 of the values."),
+        Column("value_first", "DOUBLE", "", "derived", "Value at the first time."),
+        Column("value_last", "DOUBLE", "", "last", "Value at the greatest time."),
+        Column("value_rise", "DOUBLE", "", "derived", "Sum of the rises between samples; after a fall from 0."),
+        Column("times", "BINARY", "", "derived", "Sample times, ascending: int32 little-endian, ms after the start."),
+    ),
+    ("dt", "hour"),
+)
+
+TABLES: Final = (CONTAINER_USAGE, GPU_USAGE, WORKLOAD_PROFILE, LATE_SAMPLES, SERIES_WINDOWS)
 TABLE_BY_NAME: Final[Mapping[str, Table]] = {table.name: table for table in TABLES}
-
-_DUCKDB_TYPES: Final[Mapping[Type, str]] = {
-    "STRING": "VARCHAR",
-    "BIGINT": "BIGINT",
-    "INT": "INTEGER",
-    "DOUBLE": "DOUBLE",
-    "ARRAY<DOUBLE>": "DOUBLE[]",
-    "ARRAY<STRING>": "VARCHAR[]",
-}
-
-
-def _comment(column: Column) -> str:
-    text = f"{column.help} [{column.unit}]" if column.unit else column.help
-    return text.replace("'", "")
-
-
-def hive_ddl(table: Table) -> str:
-    """CREATE EXTERNAL TABLE for Hive (and Flink's Hive dialect); partition columns are strings."""
-    columns = ",\n".join(f"  `{c.name}` {c.type} COMMENT '{_comment(c)}'" for c in table.columns)
-    partitions = ", ".join(f"`{name}` STRING" for name in table.partitions)
-    by = f"\nPARTITIONED BY ({partitions})" if partitions else ""
-    return f"CREATE EXTERNAL TABLE IF NOT EXISTS {table.name} (\n{columns}\n){by}\nSTORED AS PARQUET;\n"
-
-
-def flink_ddl(table: Table) -> str:
-    """CREATE TABLE for Flink SQL over the same folders (filesystem connector)."""
-    fields = [f"  `{c.name}` {c.type}" for c in table.columns] + [f"  `{name}` STRING" for name in table.partitions]
-    by = f" PARTITIONED BY ({', '.join(f'`{name}`' for name in table.partitions)})" if table.partitions else ""
-    body = ",\n".join(fields)
-    options = "'connector' = 'filesystem', 'path' = '${warehouse}/" + table.name + "', 'format' = 'parquet'"
-    return f"CREATE TABLE {table.name} (\n{body}\n){by} WITH ({options});\n"
-
-
-def duckdb_ddl(table: Table, folder: str) -> str:
-    """A DuckDB view over the finalised files of ``folder``; ``{TABLE}`` reads as in Hive."""
-    columns = ", ".join(f'"{c.name}"::{_DUCKDB_TYPES[c.type]} AS "{c.name}"' for c in table.columns)
-    columns += "".join(f', "{name}"::VARCHAR AS "{name}"' for name in table.partitions)
-    depth = "/*" * len(table.partitions)
-    glob = f"{folder}/{table.name}{depth}/{DATA_FILE}".replace("'", "''")
-    partitioned = "true" if table.partitions else "false"
-    source = f"read_parquet('{glob}', hive_partitioning = {partitioned}, hive_types_autocast = false)"
-    return f"CREATE OR REPLACE VIEW {table.name} AS SELECT {columns} FROM {source};\n"

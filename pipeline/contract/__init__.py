@@ -1,0 +1,1 @@
+"""What later stages and both engines may rely on: the tables and their DDL."""

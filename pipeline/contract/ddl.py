@@ -1,0 +1,69 @@
+"""DDL of the tables for Hive, Flink and DuckDB, generated from their columns."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from pipeline.contract.tables import DATA_FILE, SERIES_WINDOWS, Column, Table, Type
+
+_DUCKDB_TYPES: Final[Mapping[Type, str]] = {
+    "STRING": "VARCHAR",
+    "BIGINT": "BIGINT",
+    "INT": "INTEGER",
+    "DOUBLE": "DOUBLE",
+    "BINARY": "BLOB",
+    "ARRAY<DOUBLE>": "DOUBLE[]",
+    "ARRAY<STRING>": "VARCHAR[]",
+}
+
+
+_COMMIT_BY_WATERMARK: Final[Mapping[str, str]] = {
+    "sink.partition-commit.policy.kind": "metastore,success-file",
+    "sink.partition-commit.trigger": "partition-time",
+    "sink.partition-commit.delay": "1 h",
+    "sink.partition-commit.watermark-time-zone": "UTC",
+    "partition.time-extractor.timestamp-pattern": "$dt $hour:00:00",
+}
+"""Options of Flink's Hive sink: a partition is committed when the watermark reaches its start and one hour."""
+
+
+def _comment(column: Column) -> str:
+    text = f"{column.help} [{column.unit}]" if column.unit else column.help
+    return text.replace("'", "")
+
+
+def hive_ddl(table: Table, folder: str) -> str:
+    """CREATE EXTERNAL TABLE for Hive over ``folder``/TABLE; partition columns are strings.
+
+    What the Flink job appends to is committed by Flink itself, an hour when the watermark has passed its end.
+    """
+    columns = ",\n".join(f"  `{c.name}` {c.type} COMMENT '{_comment(c)}'" for c in table.columns)
+    partitions = ", ".join(f"`{name}` STRING" for name in table.partitions)
+    by = f"\nPARTITIONED BY ({partitions})" if partitions else ""
+    properties = {"parquet.compression": "SNAPPY", **(_COMMIT_BY_WATERMARK if table is SERIES_WINDOWS else {})}
+    listed = ",\n  ".join(f"'{name}' = '{value}'" for name, value in properties.items())
+    return (
+        f"CREATE EXTERNAL TABLE IF NOT EXISTS {table.name} (\n{columns}\n){by}\nSTORED AS PARQUET\n"
+        f"LOCATION '{folder}/{table.name}'\nTBLPROPERTIES (\n  {listed}\n);\n"
+    )
+
+
+def flink_ddl(table: Table, folder: str) -> str:
+    """CREATE TABLE for Flink SQL over the same folders (filesystem connector), for those who run no Hive."""
+    types: Mapping[Type, str] = {"BINARY": "BYTES"}
+    fields = [f"  `{c.name}` {types.get(c.type, c.type)}" for c in table.columns]
+    fields += [f"  `{name}` STRING" for name in table.partitions]
+    by = f" PARTITIONED BY ({', '.join(f'`{name}`' for name in table.partitions)})" if table.partitions else ""
+    body = ",\n".join(fields)
+    options = f"'connector' = 'filesystem', 'path' = '{folder}/{table.name}', 'format' = 'parquet'"
+    return f"CREATE TABLE {table.name} (\n{body}\n){by} WITH ({options});\n"
+
+
+def duckdb_ddl(table: Table, folder: str) -> str:
+    """A DuckDB view over the finalised files of ``folder``; ``{TABLE}`` reads as in Hive."""
+    columns = ", ".join(f'"{c.name}"::{_DUCKDB_TYPES[c.type]} AS "{c.name}"' for c in table.columns)
+    columns += "".join(f', "{name}"::VARCHAR AS "{name}"' for name in table.partitions)
+    depth = "/*" * len(table.partitions)
+    glob = f"{folder}/{table.name}{depth}/{DATA_FILE}".replace("'", "''")
+    partitioned = "true" if table.partitions else "false"
+    source = f"read_parquet('{glob}', hive_partitioning = {partitioned}, hive_types_autocast = false)"
+    return f"CREATE OR REPLACE VIEW {table.name} AS SELECT {columns} FROM {source};\n"
