@@ -11,10 +11,11 @@ DECODER := collector/contract/libsamples.so
 CODE := egpu_runtime collector pipeline advisor docs deploy tests hatch_build.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test e2e bench generate lock clean
+.PHONY: help demo check test e2e e2e-full conformance bench generate lock clean \
+  engines engines-down engines-status engines-wipe
 
 help: ## show the verbs
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(RUN_READY) ## a fleet without GPUs through every stage: table, HTML page, commits (about a minute)
 	$(RUN)/bin/python deploy/demo/demo.py --bin $(RUN)/bin --output demo-output
@@ -30,7 +31,25 @@ test: $(DEV_READY) ## unit and component tests (about four minutes)
 	$(DEV)/bin/pytest -rs -m "not end_to_end"
 
 e2e: $(DEV_READY) ## real Prometheus, real traces, kills: the marked tests
+	$(DEV)/bin/pytest -rs -m "end_to_end and not full"
+
+e2e-full: $(DEV_READY) ## the long ones too: every engine killed in turn, real traces through Kafka, Flink and Hive
 	$(DEV)/bin/pytest -rs -m end_to_end
+
+conformance: $(DEV_READY) ## one input through the embedded and the full profile: equal tables
+	$(DEV)/bin/pytest -rs -m "end_to_end and not full" tests/conformance
+
+engines: ## Kafka, Flink and Hive on this machine, and the job on them
+	$(PYTHON) deploy/engines/engines.py up
+
+engines-down: ## stop them, data stays
+	$(PYTHON) deploy/engines/engines.py down
+
+engines-status: ## what runs where
+	$(PYTHON) deploy/engines/engines.py status
+
+engines-wipe: ## stop them and remove their data
+	$(PYTHON) deploy/engines/engines.py wipe
 
 bench: $(DEV_READY) ## rates as ratios to a peer or a simple baseline
 	$(DEV)/bin/python tests/bench/run.py
