@@ -9,8 +9,8 @@ import inspect
 import textwrap
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, TypeVar, get_type_hints
+from dataclasses import MISSING, Field, asdict, dataclass, fields
+from typing import Any, Literal, TypeVar, get_origin, get_type_hints
 
 import msgspec
 
@@ -75,11 +75,23 @@ def describe(settings_class: type[ProcessSettings]) -> Iterator[Setting]:
         yield Setting(
             name=field.name,
             type=types[field.name],
-            default=field.default,
+            default=_default_of(field),
             help=docstrings.get(field.name, ""),
             environment=environment_prefix(settings_class) + field.name.upper(),
             flag="--" + field.name.replace("_", "-"),
         )
+
+
+def _default_of(field: Field[Any]) -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()
+
+
+def _parse_table(name: str, text: str) -> object:
+    """A table given by a flag or a variable: written as in the file, ``{name = "value", "a.b" = "c"}``."""
+    try:
+        return tomllib.loads(f"table = {text}")["table"]
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f'settings: {name} is not a table such as {{ssl = "on"}}: {error}') from error
 
 
 def load(settings_class: type[S], *, file_text: str, overrides: Mapping[str, object]) -> S:
@@ -91,11 +103,17 @@ def load(settings_class: type[S], *, file_text: str, overrides: Mapping[str, obj
         given: dict[str, object] = dict(tomllib.loads(file_text))
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"settings file is not TOML: {error}") from error
-    known = {setting.name for setting in describe(settings_class)}
+    known = {setting.name: setting for setting in describe(settings_class)}
     for name in given:
         if name not in known:
             raise SettingsError(f"settings file: unknown setting {name!r}")
-    overridden = {name: value for name, value in overrides.items() if value is not None}
+    overridden = {
+        name: _parse_table(name, value)
+        if isinstance(value, str) and get_origin(known[name].type) in (dict, Mapping)
+        else value
+        for name, value in overrides.items()
+        if value is not None
+    }
     _convert(settings_class, given, "settings file")
     return _convert(settings_class, given | overridden, "settings")
 
@@ -113,6 +131,17 @@ def to_toml(settings: ProcessSettings) -> str:
     for name, value in asdict(settings).items():
         if value is None:  # TOML has no null; a key left out reads as its default
             continue
-        text = str(value).lower() if isinstance(value, bool) else repr(value) if not isinstance(value, str) else None
-        lines.append(f"{name} = {text if text is not None else msgspec.json.encode(value).decode()}")
+        lines.append(f"{name} = {_to_toml_value(value)}")
     return "\n".join(lines) + "\n"
+
+
+def _to_toml_value(value: object) -> str:
+    match value:
+        case bool():
+            return str(value).lower()
+        case str():
+            return msgspec.json.encode(value).decode()
+        case Mapping():
+            return f"{{{', '.join(f'{_to_toml_value(key)} = {_to_toml_value(item)}' for key, item in value.items())}}}"
+        case _:
+            return repr(value)
