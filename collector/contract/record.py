@@ -56,7 +56,7 @@ START: Final = Position(0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One batch of the log; ``block`` is snappy-compressed, all times in ms UTC."""
+    """One batch of the log; ``block`` is the WriteRequest, snappy-compressed or plain; all times in ms UTC."""
 
     position: Position
     received_ms: int
@@ -64,6 +64,7 @@ class Record:
     timestamp_min_ms: int
     timestamp_max_ms: int
     block: bytes
+    compressed: bool = True
 
 
 def segment_file_name(segment: int) -> str:

@@ -113,6 +113,31 @@ def new_cache(series_count_max: int, *, label_bytes_max: int) -> int:
     return cache
 
 
+def read_labels(cache: int, series: int) -> tuple[tuple[str, str], ...]:
+    """Labels of a series that a cache holds, sorted by name; ``series`` is below ``samples_cache_count``."""
+    start = ctypes.c_void_p()
+    length = ctypes.c_uint32()
+    capacity = 64
+    while True:
+        parts = (ctypes.c_uint32 * (4 * capacity))()
+        count = library().samples_cache_labels(
+            cache, series, parts, capacity, ctypes.byref(start), ctypes.byref(length)
+        )
+        if count <= capacity:
+            break
+        capacity = count
+    text = ctypes.string_at(start, length.value) if length.value else b""
+    numbers = parts[: 4 * count]
+    return tuple(
+        sorted(
+            (text[name : name + name_length].decode(), text[value : value + value_length].decode())
+            for name, name_length, value, value_length in zip(
+                numbers[0::4], numbers[1::4], numbers[2::4], numbers[3::4], strict=True
+            )
+        )
+    )
+
+
 class BlockReader:
     """Decompresses snappy blocks into one buffer of its own that grows up to ``body_bytes_max`` (bytes)."""
 
@@ -138,6 +163,16 @@ class BlockReader:
             raise CorruptRecord(f"not a snappy block: {error}") from error
         if written != length:
             raise CorruptRecord(f"snappy block declares {length} bytes and holds {written}")
+        return length
+
+    def take(self, body: bytes) -> int:
+        """Fill ``buffer`` with a body that is not compressed and return its length in bytes. Raises RecordTooLarge."""
+        length = len(body)
+        if length > self._body_bytes_max:
+            raise RecordTooLarge(f"has {length} bytes, more than body_bytes_max {self._body_bytes_max}")
+        if length > len(self.buffer):
+            self.buffer = np.empty(min(2 * length, self._body_bytes_max), np.uint8)
+        self.buffer[:length] = np.frombuffer(body, np.uint8)
         return length
 
 
@@ -174,7 +209,14 @@ class SampleDecoder:
         ``block`` is a snappy block of a WriteRequest whose labels stand before the samples. Raises CorruptRecord;
         series that were met before the fault stay known.
         """
-        length = self._blocks.read(block)
+        return self._decode_all(self._blocks.read(block))
+
+    def decode_body(self, body: bytes) -> Samples:
+        """As :meth:`decode`, of a WriteRequest that is not compressed."""
+        return self._decode_all(self._blocks.take(body))
+
+    def _decode_all(self, length: int) -> Samples:
+        """Samples of the body in the first ``length`` bytes of the buffer."""
         emptied = False
         while (count := self._decode_body(length)) < 0:
             if count == _OUTPUT_FULL:
@@ -202,7 +244,7 @@ class SampleDecoder:
         if not 0 <= series < self.series_count:
             raise IndexError(f"series {series} is not known in generation {self.generation}")
         while len(known) <= series:
-            known.append(self._read_labels(len(known)))
+            known.append(read_labels(self._cache, len(known)))
         return known[series]
 
     def _decode_body(self, length: int) -> int:
@@ -218,26 +260,3 @@ class SampleDecoder:
         self._output.timestamp_ms = timestamp_ms.ctypes.data
         self._output.value = value.ctypes.data
         self._output.capacity = capacity
-
-    def _read_labels(self, series: int) -> tuple[tuple[str, str], ...]:
-        start = ctypes.c_void_p()
-        length = ctypes.c_uint32()
-        capacity = 64
-        while True:
-            parts = (ctypes.c_uint32 * (4 * capacity))()
-            count = library().samples_cache_labels(
-                self._cache, series, parts, capacity, ctypes.byref(start), ctypes.byref(length)
-            )
-            if count <= capacity:
-                break
-            capacity = count
-        text = ctypes.string_at(start, length.value) if length.value else b""
-        numbers = parts[: 4 * count]
-        return tuple(
-            sorted(
-                (text[name : name + name_length].decode(), text[value : value + value_length].decode())
-                for name, name_length, value, value_length in zip(
-                    numbers[0::4], numbers[1::4], numbers[2::4], numbers[3::4], strict=True
-                )
-            )
-        )
