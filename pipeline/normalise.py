@@ -4,7 +4,7 @@ A series of ours is named by metric, source and the labels that are the row's ke
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -72,7 +72,10 @@ _HAMI_MODEL_PREFIX: Final = "NVIDIA-"
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One series of ours: ``key`` = its subject's labels, ``facts`` = those that describe it, ``part`` as needed."""
+    """One series of ours: ``key`` = its subject's labels, ``facts`` = those that describe it, ``part`` as needed.
+
+    ``order`` = place of the sender's name among those under which its exporter gives the metric.
+    """
 
     metric: str
     source: str
@@ -80,6 +83,7 @@ class Series:
     key: tuple[str, ...]
     facts: tuple[str, ...]
     part: str = ""
+    order: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,17 @@ def _aliases_by_name() -> Mapping[str, tuple[Alias, ...]]:
 
 
 _ALIASES_BY_NAME: Final = _aliases_by_name()
+
+
+def _orders() -> Mapping[tuple[str, str], int]:
+    """(name, metric) -> its place among the names that one exporter gives the metric under, in the table's order."""
+    names: dict[tuple[str, str], list[str]] = {}
+    for alias in ALIASES:
+        names.setdefault((alias.source.name, alias.metric), []).append(alias.name)
+    return {(name, metric): order for (_, metric), each in names.items() for order, name in enumerate(each)}
+
+
+_ORDER: Final = _orders()
 
 
 def _reader(source: Source, labels: Mapping[str, str], fixed: Mapping[str, str]) -> Callable[[str], str]:
@@ -175,8 +190,9 @@ def _read_alias(alias: Alias, labels: Mapping[str, str], cluster_default: str) -
     elif alias.source.name in _HAMI:
         # Its monitor puts this before NVML's name of the model, its scheduler only where NVIDIA is not in the name yet.
         fixed["gpu_model"] = plain("gpu_model").removeprefix(_HAMI_MODEL_PREFIX)
-    read = _reader(alias.source, labels, fixed)
-    return Reading(_series(alias.metric, alias.source, read, cluster_default), alias.scale, alias.valid_max)
+    series = _series(alias.metric, alias.source, _reader(alias.source, labels, fixed), cluster_default)
+    order = _ORDER[(alias.name, alias.metric)]
+    return Reading(replace(series, order=order) if order else series, alias.scale, alias.valid_max)
 
 
 def read_series(labels: Labels, *, cluster_default: str) -> tuple[Reading, ...]:

@@ -123,10 +123,10 @@ def _targets(present: _Present, containers: ContainerRows, cards: CardRows) -> t
     for index, series in enumerate(present.series):
         if series.subject == "container":
             row = int(containers.row_of_series[index])
-            target_of_series[index] = Target("container", row, series.metric, series.source, series.part)
+            target_of_series[index] = Target("container", row, series.metric, series.source, series.part, series.order)
         elif series.subject == "card" and cards.row_of_series[index] >= 0:
             row = int(cards.row_of_series[index])
-            target_of_series[index] = Target("card", row, series.metric, series.source, series.part)
+            target_of_series[index] = Target("card", row, series.metric, series.source, series.part, series.order)
     targets = sorted(set(target_of_series.values()))
     number = {target: index for index, target in enumerate(targets)}
     numbers = np.full(len(present.series), -1, np.int32)

@@ -1,6 +1,6 @@
 """Targets of the rollup: each (row, metric, source) is aggregated for itself; then sources are preferred in order."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
@@ -20,13 +20,19 @@ Statistic = Literal["maximum", "mean", "last", "p95", "increase"]
 
 
 class Target(NamedTuple):
-    """One thing to aggregate: a metric of a row (its number) from one source; ``part`` as in ``Series.part``."""
+    """One thing to aggregate: a metric of a row (its number) from one source under one name; ``part`` and ``order`` as
+    in ``Series``.
+
+    An exporter may give a metric under two names (dcgm-exporter two utilisations, HAMi the names of two releases). They
+    are measured apart and the first holds: values of two measures are not to be mixed within a window.
+    """
 
     subject: RowSubject
     row: int
     metric: str
     source: str
     part: str
+    order: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +67,17 @@ class Rollup:
     def __init__(self, targets: Sequence[Target], windows: Windows, *, row_counts: Mapping[RowSubject, int]) -> None:
         self._windows = windows
         self._row_counts = row_counts
-        self._members: dict[tuple[str, str, str], list[tuple[int, int]]] = {}
+        self._members: dict[tuple[str, str, str], dict[int, list[tuple[int, int]]]] = {}
         for number, target in enumerate(targets):
-            members = self._members.setdefault((target.subject, target.metric, target.source), [])
-            members.append((target.row, number))
+            members = self._members.setdefault((target.subject, target.metric, target.source), {})
+            members.setdefault(target.order, []).append((target.row, number))
 
-    def _arrays(self, subject: RowSubject, metric: str, source: str) -> tuple[Numbers, Numbers]:
-        members = np.array(self._members.get((subject, metric, source), []), np.int32).reshape(-1, 2)
-        return members[:, 0], members[:, 1]
+    def _preferred(self, subject: RowSubject, metric: str) -> Iterator[tuple[str, Numbers, Numbers]]:
+        """(source, rows, targets) of a metric, the preferred source and name first."""
+        for source in SOURCE_ORDER:
+            for _, members in sorted(self._members.get((subject, metric, source), {}).items()):
+                pairs = np.array(members, np.int32)
+                yield source, pairs[:, 0], pairs[:, 1]
 
     def choose(
         self, subject: RowSubject, metric: str, *, barred: Mapping[str, Flags] | None = None, positive: bool = False
@@ -80,8 +89,7 @@ class Rollup:
         """
         columns = self._windows.count.shape[1] - 1
         chosen = np.full((self._row_counts[subject], columns), -1, np.int32)
-        for source in SOURCE_ORDER:
-            rows, targets = self._arrays(subject, metric, source)
+        for source, rows, targets in self._preferred(subject, metric):
             usable = self._windows.count[targets, 1:] > 0
             if positive:
                 usable &= self._windows.last[targets, 1:] > 0
@@ -94,8 +102,7 @@ class Rollup:
         """Sum of the increases of all parts of a counter, from the preferred source; NaN where none rose or stood."""
         columns = self._windows.count.shape[1] - 1
         total = np.full((self._row_counts[subject], columns), np.nan)
-        for source in SOURCE_ORDER:
-            rows, targets = self._arrays(subject, metric, source)
+        for _, rows, targets in self._preferred(subject, metric):
             part = np.full_like(total, np.nan)
             for row, target in zip(rows.tolist(), targets.tolist(), strict=True):
                 part[row] = _add(part[row], self._windows.increase[target, 1:])
