@@ -8,7 +8,7 @@ import numpy as np
 
 from egpu_runtime.contract.exporters import AGENT, HAMI_MONITOR, SCHEDULER
 from pipeline.columns import greatest_by_row
-from pipeline.rollup import Flags, Floats, Grid, Ints, Numbers, Sorted, Windows, distinct_times
+from pipeline.rollup import Flags, Floats, Ints, Numbers, RolledUp, Windows
 from pipeline.targets import RowSubject, Target
 
 USE_SOURCES: Final = (AGENT, HAMI_MONITOR)
@@ -84,7 +84,7 @@ def may_be_zero(reporter: Reporter, present: Flags, *, heard: Activity) -> Flags
     return result
 
 
-def observed_of_reporter(ordered: Sorted, reporter: Reporter, *, wanted: Flags, heard: Activity, grid: Grid) -> Ints:
+def observed_of_reporter(measured: RolledUp, reporter: Reporter, *, wanted: Flags, heard: Activity) -> Ints:
     """Distinct sample times of each row's reporter on its node, by window, where ``wanted``; else 0."""
     counts: Ints = np.zeros(wanted.shape, np.int64)
     rows = np.flatnonzero(wanted.any(axis=1))
@@ -95,7 +95,7 @@ def observed_of_reporter(ordered: Sorted, reporter: Reporter, *, wanted: Flags, 
     renumber = np.full(len(heard.node_numbers) * len(USE_SOURCES) + 1, -1, np.int32)
     renumber[needed] = np.arange(len(needed), dtype=np.int32)
     # Index -1 (no use source) reads the last entry, which stays -1.
-    times = distinct_times(ordered, renumber[heard.group_of_target], group_count=len(needed), grid=grid)
+    times = measured.distinct_times(renumber[heard.group_of_target], group_count=len(needed))
     counts[rows] = times[number, 1:]
     counts[~wanted] = 0
     return counts

@@ -31,7 +31,7 @@ from pipeline.contract.tables import ATTRIBUTED, CONTAINER_USAGE, Column
 from pipeline.join import CARD_SHARED, CARD_UNKNOWN, Attribution, RowKey
 from pipeline.normalise import CONTAINER_FACTS, Series
 from pipeline.pods import Knowledge
-from pipeline.rollup import Flags, Floats, Grid, Ints, Numbers, Sorted
+from pipeline.rollup import Flags, Floats, Ints, Numbers, RolledUp
 from pipeline.targets import SOURCE_ORDER, Choice, Rollup, Statistic
 
 _STATISTICS: Final[Mapping[str, Statistic]] = {"max": "maximum", "mean": "mean", "last": "last", "p95": "p95"}
@@ -85,12 +85,11 @@ class ContainerRows:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What the hour's samples say beside the rows: sorted samples, aggregates by target, who was heard on nodes."""
+    """What the hour says beside the rows: what was measured of targets, how to ask for it, who was heard on nodes."""
 
-    ordered: Sorted
+    measured: RolledUp
     rollup: Rollup
     activity: Activity
-    grid: Grid
     observed_by_sample: float
 
 
@@ -176,9 +175,7 @@ def _measured(column: Column, use: _Use, rollup: Rollup) -> Floats:
 def _observed(use: _Use, heard: Heard) -> Floats:
     count: Ints = np.where(
         use.memory_zero,
-        observed_of_reporter(
-            heard.ordered, use.reporter, wanted=use.memory_zero, heard=heard.activity, grid=heard.grid
-        ),
+        observed_of_reporter(heard.measured, use.reporter, wanted=use.memory_zero, heard=heard.activity),
         use.memory.count(),
     )
     return observed_ratio(count, heard.observed_by_sample)

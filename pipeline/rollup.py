@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +64,66 @@ class Windows:
     last: Floats
     p95: Floats
     increase: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What an hour's targets are asked for beside count, greatest, mean and last: flags by target."""
+
+    p95: Flags
+    counter: Flags
+
+
+class RolledUp(Protocol):
+    """What was measured of an hour's targets."""
+
+    @property
+    def windows(self) -> Windows:
+        """Aggregates by target and window."""
+
+    @property
+    def sample_count(self) -> int:
+        """Distinct (target, time) of the hour itself."""
+
+    @property
+    def ambiguous(self) -> Numbers:
+        """Targets of which a window could not be worked out exactly, ascending."""
+
+    def distinct_times(self, group_of_target: Numbers, *, group_count: int) -> Ints:
+        """Distinct sample times of each group of targets (-1 = none) in each window, shape (group_count, columns)."""
+
+
+@dataclass(frozen=True, slots=True)
+class RolledUpSamples:
+    """Rolled up from samples: always exact."""
+
+    ordered: Sorted
+    windows: Windows
+    grid: Grid
+
+    @property
+    def sample_count(self) -> int:
+        """Distinct (target, time) of the hour itself."""
+        return int((self.ordered.time >= self.grid.window_ms).sum())
+
+    @property
+    def ambiguous(self) -> Numbers:
+        """None."""
+        return np.empty(0, np.int32)
+
+    def distinct_times(self, group_of_target: Numbers, *, group_count: int) -> Ints:
+        """Distinct sample times of each group of targets (-1 = none) in each window, shape (group_count, columns)."""
+        group = group_of_target[self.ordered.target]
+        keep = group >= 0
+        key = (group[keep].astype(np.int64) << TIME_BITS) | self.ordered.time[keep]
+        return count_by_cell(np.unique(key), group_count=group_count, grid=self.grid)
+
+
+def roll_up(samples: HourSamples, target_of_series: Numbers, *, wanted: Wanted, grid: Grid) -> RolledUpSamples:
+    """Samples to aggregates by target; series of target -1 are dropped."""
+    ordered = sort(samples, target_of_series)
+    windows = aggregate(ordered, grid=grid, p95_wanted=wanted.p95, counter=wanted.counter)
+    return RolledUpSamples(ordered, windows, grid)
 
 
 def concatenate(chunks: Sequence[HourSamples]) -> HourSamples:
@@ -153,10 +213,7 @@ def _increase(samples: Sorted, cell: Ints, *, grid: Grid, counter: Flags) -> Flo
     return result
 
 
-def distinct_times(samples: Sorted, group_of_target: Numbers, *, group_count: int, grid: Grid) -> Ints:
-    """Distinct sample times of each group of targets (-1 = none) in each window, shape (group_count, columns)."""
-    group = group_of_target[samples.target]
-    keep = group >= 0
-    key = np.unique((group[keep].astype(np.int64) << TIME_BITS) | samples.time[keep])
+def count_by_cell(key: Ints, *, group_count: int, grid: Grid) -> Ints:
+    """How many keys (group << TIME_BITS | time) fall into each (group, window)."""
     cell = (key >> TIME_BITS) * grid.columns + (key & _TIME_MASK) // grid.window_ms
     return np.bincount(cell, minlength=group_count * grid.columns).reshape(group_count, grid.columns)

@@ -1,8 +1,11 @@
-"""One hour's samples to the rows of container_usage_5m and gpu_usage_5m: knowledge, targets, rollup, then columns."""
+"""One hour to the rows of container_usage_5m and gpu_usage_5m: knowledge, targets, rollup, then columns.
 
-from collections.abc import Sequence
+An hour comes as samples (from a log) or as series windows (from the Flink job); what follows is the same.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +29,7 @@ from pipeline.contract.tables import CONTAINER_USAGE, GPU_USAGE
 from pipeline.join import AskedContainer, attribute
 from pipeline.normalise import Series
 from pipeline.pods import ContainerKey, Knowledge, PodName, learn
-from pipeline.rollup import Grid, HourSamples, Ints, Numbers, aggregate, last_times, sort
+from pipeline.rollup import Grid, HourSamples, Ints, Numbers, RolledUp, Wanted, last_times, roll_up
 from pipeline.targets import Rollup, RowSubject, Target, is_counter
 
 _P95_METRICS: Final = frozenset(
@@ -55,30 +58,54 @@ class HourRules:
 
 @dataclass(frozen=True, slots=True)
 class HourTables:
-    """Rows of one hour; ``sample_count`` = distinct (series, time) of the hour itself that went into them."""
+    """Rows of one hour; ``sample_count`` = distinct (series, time) of the hour itself that went into them.
+
+    ``ambiguous`` names what could not be worked out exactly; where there is any, the hour has to be made from samples.
+    """
 
     container: pa.Table
     card: pa.Table
     sample_count: int
+    ambiguous: tuple[str, ...] = ()
+
+
+class HourInput(Protocol):
+    """The series of an hour, and what was measured of them in it and in the window before it."""
+
+    @property
+    def series(self) -> tuple[Series, ...]:
+        """Series that have a sample."""
+
+    @property
+    def last(self) -> Numbers:
+        """Greatest sample time of each by window (with the one before the hour), as the grid counts; -1 = none."""
+
+    def roll_up(self, target_of_series: Numbers, wanted: Wanted) -> RolledUp:
+        """Aggregates by target; series of target -1 are dropped."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Present:
-    """Series of the hour: ``last`` = greatest sample time by window (with the one before the hour), -1 = none."""
+class SamplesOfHour:
+    """An hour that comes as samples."""
 
     series: tuple[Series, ...]
     samples: HourSamples
     last: Numbers
+    grid: Grid
+
+    def roll_up(self, target_of_series: Numbers, wanted: Wanted) -> RolledUp:
+        """Aggregates by target; series of target -1 are dropped."""
+        return roll_up(self.samples, target_of_series, wanted=wanted, grid=self.grid)
 
 
-def _present(samples: HourSamples, series: Sequence[Series], grid: Grid) -> _Present:
+def _from_samples(samples: HourSamples, series: Sequence[Series], grid: Grid) -> SamplesOfHour:
     """Number anew the series that have samples in this hour."""
     used = np.flatnonzero(np.bincount(samples.series, minlength=len(series)))
     number = np.full(len(series), -1, np.int32)
     number[used] = np.arange(len(used), dtype=np.int32)
     local = HourSamples(number[samples.series], samples.time, samples.value)
     last = last_times(local, series_count=len(used), grid=grid)
-    return _Present(tuple(series[index] for index in used.tolist()), local, last)
+    return SamplesOfHour(tuple(series[index] for index in used.tolist()), local, last, grid)
 
 
 def _asked(series: Series) -> AskedContainer | None:
@@ -88,7 +115,7 @@ def _asked(series: Series) -> AskedContainer | None:
     return AskedContainer(PodName(cluster, namespace, pod), uid, series.facts[0])
 
 
-def _container_rows(present: _Present, knowledge: Knowledge) -> ContainerRows:
+def _container_rows(present: HourInput, knowledge: Knowledge) -> ContainerRows:
     """Rows of containers, and for each series the row it belongs to (-1 = none)."""
     keys = {index: ContainerKey(*s.key) for index, s in enumerate(present.series) if s.subject == "container"}
     asked = {index: one for index, s in enumerate(present.series) if (one := _asked(s)) is not None}
@@ -101,7 +128,7 @@ def _container_rows(present: _Present, knowledge: Knowledge) -> ContainerRows:
     return ContainerRows(attribution, row_of_series, present.series, present.last[:, 1:])
 
 
-def _card_rows(present: _Present, containers: ContainerRows, knowledge: Knowledge) -> CardRows:
+def _card_rows(present: HourInput, containers: ContainerRows, knowledge: Knowledge) -> CardRows:
     """Rows of cards: those that have series and those that carry a container."""
     keys: dict[int, tuple[str, str, str]] = {}
     for index, series in enumerate(present.series):
@@ -117,7 +144,7 @@ def _card_rows(present: _Present, containers: ContainerRows, knowledge: Knowledg
     return CardRows(tuple(cards), row_of_series, card_of_row, present.series, present.last[:, 1:])
 
 
-def _targets(present: _Present, containers: ContainerRows, cards: CardRows) -> tuple[list[Target], Numbers]:
+def _targets(present: HourInput, containers: ContainerRows, cards: CardRows) -> tuple[list[Target], Numbers]:
     """The hour's targets in order, and the target of each series (-1 = its values are not aggregated)."""
     target_of_series: dict[int, Target] = {}
     for index, series in enumerate(present.series):
@@ -140,25 +167,49 @@ def hour_tables(samples: HourSamples, series: Sequence[Series], rules: HourRules
 
     ``series`` is by the numbers in ``samples.series``. The rows depend on nothing else.
     """
-    grid = Grid(rules.window_ms)
-    present = _present(samples, series, grid)
-    knowledge = learn(zip(present.series, present.last.max(axis=1, initial=-1).tolist(), strict=True))
-    containers = _container_rows(present, knowledge)
-    cards = _card_rows(present, containers, knowledge)
-    targets, target_of_series = _targets(present, containers, cards)
-    ordered = sort(present.samples, target_of_series)
-    windows = aggregate(
-        ordered,
-        grid=grid,
-        p95_wanted=np.array([target.metric in _P95_METRICS for target in targets], np.bool_),
+    return tables_of(_from_samples(samples, series, Grid(rules.window_ms)), rules)
+
+
+def tables_of(hour: HourInput, rules: HourRules) -> HourTables:
+    """Rows of one hour."""
+    knowledge = learn(zip(hour.series, hour.last.max(axis=1, initial=-1).tolist(), strict=True))
+    containers = _container_rows(hour, knowledge)
+    cards = _card_rows(hour, containers, knowledge)
+    targets, target_of_series = _targets(hour, containers, cards)
+    wanted = Wanted(
+        p95=np.array([target.metric in _P95_METRICS for target in targets], np.bool_),
         counter=np.array([is_counter(target) for target in targets], np.bool_),
     )
-    rollup = Rollup(targets, windows, row_counts={"container": len(containers.keys), "card": len(cards.keys)})
+    measured = hour.roll_up(target_of_series, wanted)
+    rollup = Rollup(targets, measured.windows, row_counts={"container": len(containers.keys), "card": len(cards.keys)})
     nodes: dict[RowSubject, Sequence[tuple[str, str]]] = {"container": containers.nodes(), "card": cards.nodes()}
-    heard = Heard(ordered, rollup, activity(targets, windows, node_of=nodes), grid, rules.observed_by_sample)
-    inside = int((ordered.time >= rules.window_ms).sum())
+    heard_on = activity(targets, measured.windows, node_of=nodes)
+    heard = Heard(measured, rollup, heard_on, rules.observed_by_sample)
     container, card = _tables(containers, cards, heard=heard, knowledge=knowledge, rules=rules)
-    return HourTables(container, card, inside)
+    ambiguous = tuple(
+        _told(targets[index], {"container": containers.keys, "card": cards.keys}) for index in measured.ambiguous
+    )
+    return HourTables(container, card, measured.sample_count, ambiguous)
+
+
+def _told(target: Target, keys: Mapping[RowSubject, Sequence[tuple[str, ...]]]) -> str:
+    """A target for a person."""
+    return f"{target.metric} of {'/'.join(part for part in keys[target.subject][target.row] if part)}"
+
+
+def hour_tables_of_parts(parts: Iterable[HourInput], rules: HourRules) -> HourTables:
+    """Rows of one hour that comes in parts, whole clusters in the order of their names: nothing joins two clusters,
+    and rows are sorted by cluster first."""
+    made = [tables_of(part, rules) for part in parts]
+    container, card = (
+        pa.concat_tables([getattr(each, name) for each in made]).unify_dictionaries() for name in ("container", "card")
+    )
+    return HourTables(
+        container,
+        card,
+        sum(each.sample_count for each in made),
+        tuple(name for each in made for name in each.ambiguous),
+    )
 
 
 def _tables(
