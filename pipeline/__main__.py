@@ -1,15 +1,14 @@
-"""``egpu-pipeline``: run | finalise | report | doctor."""
+"""``egpu-pipeline``: run | finalise | report | tables | doctor."""
 
-import functools
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, Final, get_args
+from typing import Annotated
 
 import msgspec
 import typer
@@ -20,18 +19,14 @@ from rich.table import Table
 from egpu_runtime.contract.process import Failure, command_line, run, with_settings
 from pipeline.contract.tables import ATTRIBUTED
 from pipeline.doctor import examine
+from pipeline.report_commands import report_commands, tables_command
 from pipeline.run import Order, merge, run_pipeline
-from pipeline.screen import Form, as_csv, as_json, as_table, health_lines
+from pipeline.screen import health_lines
 from pipeline.settings import PipelineSettings
 from pipeline.source_sqlite import SqliteLog
-from pipeline.tables import Warehouse
-from pipeline.warehouse import Answer, Subject, parse_time, report, report_sql
 from pipeline.work import Summary, Work
 
 app = command_line("Telemetry from the log to tables of quota against use, and reports from them.")
-
-_WIDTH_WITHOUT_TERMINAL: Final = 120
-"""Width of a report that is piped where COLUMNS says nothing."""
 
 LogFolder = Annotated[Path, typer.Option("--log", help="Folder of the log that egpu-collector writes.")]
 WarehouseFolder = Annotated[Path, typer.Option("--warehouse", help="Folder of the tables.")]
@@ -126,57 +121,8 @@ def finalise(
     _report_done(merge(Order(log, warehouse), settings), summary_file)
 
 
-def _print_report(answer: Answer, form: Form, subject: Subject) -> None:
-    if form == "table":
-        told = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
-        console = Console() if told else Console(width=_WIDTH_WITHOUT_TERMINAL)
-        title = f"{subject}: quota against use, the idle first"
-        with console.capture() as shown:
-            console.print(as_table(subject, answer.columns, answer.rows, title=title))
-        for line in shown.get().splitlines():
-            typer.echo(line.rstrip())
-    else:
-        write = as_json if form == "json" else as_csv
-        typer.echo(write(answer.columns, answer.rows), nl=form == "json")
-
-
-def _report_command(subject: Subject) -> Callable[..., None]:
-    def command(
-        *,
-        warehouse: WarehouseFolder,
-        since: Annotated[str | None, typer.Option(help="Windows from this date or time on, UTC.")] = None,
-        until: Annotated[str | None, typer.Option(help="Windows before this date or time, UTC.")] = None,
-        form: Annotated[Form, typer.Option("--format", help="table, json or csv.")] = "table",
-        show_sql: Annotated[bool, typer.Option("--show-sql", help="Print the SELECT instead of its rows.")] = False,
-    ) -> None:
-        sql = report_sql(
-            subject,
-            since=parse_time(since, "--since") if since else None,
-            until=parse_time(until, "--until") if until else None,
-        )
-        if show_sql:
-            typer.echo(sql)
-        else:
-            Warehouse(warehouse).check()
-            _print_report(report(warehouse, sql), form, subject)
-
-    command.__doc__ = f"Quota against use of {subject}, the idle first."
-
-    @functools.wraps(command)
-    def told(*, settings: PipelineSettings, **given: Any) -> None:  # noqa: ARG001 - as every command is told
-        command(**given)
-
-    return with_settings(PipelineSettings)(told)
-
-
-def _reports() -> typer.Typer:
-    reports = typer.Typer(help="Quota against use, the idle first; what was not observed last.", no_args_is_help=True)
-    for subject in get_args(Subject):
-        reports.command(subject)(_report_command(subject))
-    return reports
-
-
-app.add_typer(_reports(), name="report")
+app.add_typer(report_commands(), name="report")
+app.command("tables")(tables_command)
 
 
 @app.command("doctor")

@@ -9,7 +9,7 @@ from pipeline.finalise import HourFacts, LogFound, day_of, other_log, reached_in
 from pipeline.screen import Health
 from pipeline.source_sqlite import SqliteLog
 from pipeline.tables import Warehouse
-from pipeline.warehouse import attribution_of_last_day
+from pipeline.warehouse_duckdb import attribution_of_last_day
 
 
 def _last_full_day(hours: dict[int, HourFacts]) -> int | None:

@@ -20,10 +20,14 @@ _NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "cards": ("cluster", "node", "gpu_uuid"),
     "workloads": ("cluster", "namespace", "workload"),
     "tenants": ("tenant",),
+    "idle": ("cluster", "namespace", "workload"),
+    "hours": ("cluster", "tenant", "day_of_week", "hour_of_day"),
 }
 """By report the columns that together name a row, from the widest to the narrowest."""
 
-_ALWAYS_NAMED: Final = frozenset({"node", "gpu_uuid", "namespace", "workload", "tenant"})
+_ALWAYS_NAMED: Final = frozenset(
+    {"node", "gpu_uuid", "namespace", "workload", "tenant", "day_of_week", "hour_of_day"}
+)
 _ASIDE: Final = ("workload_kind", "container", "gpu_model")
 """Columns that stand in brackets behind the name, where they differ."""
 
@@ -48,6 +52,23 @@ _FIGURES: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "tenants": {
         "cards_max": "cards",
+        "memory_quota_gib_mean": "memory\nquota\nGiB",
+        "memory_used_gib_max": "used\nmax\nGiB",
+        "memory_used_percent": "memory\nused",
+        "core_quota_cards_mean": "core\nquota\ncards",
+        "core_used_cards_mean": "used\nmean\ncards",
+        "core_used_percent": "core\nused",
+        "observed_percent": "observed",
+    },
+    "idle": {
+        "idle_percent": "idle",
+        "memory_quota_gib_mean": "memory\nquota\nGiB",
+        "memory_idle_gib_mean": "idle\nGiB",
+        "core_quota_cards_mean": "core\nquota\ncards",
+        "core_idle_cards_mean": "idle\ncards",
+        "observed_percent": "observed",
+    },
+    "hours": {
         "memory_quota_gib_mean": "memory\nquota\nGiB",
         "memory_used_gib_max": "used\nmax\nGiB",
         "memory_used_percent": "memory\nused",

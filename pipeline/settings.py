@@ -57,6 +57,13 @@ class PipelineSettings(ProcessSettings):
     table_retention_days: Annotated[int, Meta(ge=0)] = 0
     """Days of finalised tables that are kept, counted back from the newest hour; 0 keeps all. Default 0."""
 
+    hive_answer_seconds: Annotated[float, Meta(gt=0)] = 120.0
+    """Longest wait for one answer of HiveServer2, seconds; a query's own time is not bounded by it. Default 120: a busy
+    server may need a minute to compile a statement."""
+
+    hive_query_seconds: Annotated[float, Meta(gt=0)] = 3600.0
+    """Longest query on HiveServer2, seconds; then it is cancelled. Default 3600."""
+
     accept_gap: bool = False
     """On: go on after records that the log's retention removed before they were read, and with another log than the
     warehouse was made from: hours made so far then stay as they are (samples for them are too late), and the new log is

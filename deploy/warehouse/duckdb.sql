@@ -9,3 +9,127 @@ CREATE OR REPLACE VIEW workload_profile_1d AS SELECT "cluster"::VARCHAR AS "clus
 CREATE OR REPLACE VIEW late_samples AS SELECT "segment"::BIGINT AS "segment", "row"::BIGINT AS "row", "window_start_ms"::BIGINT AS "window_start_ms", "received_ms"::BIGINT AS "received_ms", "sample_count"::BIGINT AS "sample_count", "decision"::VARCHAR AS "decision" FROM read_parquet('${warehouse}/late_samples/part-0.parquet', hive_partitioning = false, hive_types_autocast = false);
 
 CREATE OR REPLACE VIEW series_windows_5m AS SELECT "series"::VARCHAR AS "series", "window_start_ms"::BIGINT AS "window_start_ms", "sample_count"::BIGINT AS "sample_count", "value_max"::DOUBLE AS "value_max", "value_mean"::DOUBLE AS "value_mean", "value_p95"::DOUBLE AS "value_p95", "value_first"::DOUBLE AS "value_first", "value_last"::DOUBLE AS "value_last", "value_rise"::DOUBLE AS "value_rise", "times"::BLOB AS "times", "dt"::VARCHAR AS "dt", "hour"::VARCHAR AS "hour" FROM read_parquet('${warehouse}/series_windows_5m/*/*/part-0.parquet', hive_partitioning = true, hive_types_autocast = false);
+
+CREATE OR REPLACE VIEW recommendations AS SELECT "cluster"::VARCHAR AS "cluster", "namespace"::VARCHAR AS "namespace", "workload_kind"::VARCHAR AS "workload_kind", "workload"::VARCHAR AS "workload", "container"::VARCHAR AS "container", "gpu_model"::VARCHAR AS "gpu_model", "finding"::VARCHAR AS "finding", "made_ms"::BIGINT AS "made_ms", "decision"::VARCHAR AS "decision", "reason"::VARCHAR AS "reason", "confidence"::VARCHAR AS "confidence", "replicas"::INTEGER AS "replicas", "memory_quota_bytes_before"::DOUBLE AS "memory_quota_bytes_before", "memory_quota_bytes_after"::DOUBLE AS "memory_quota_bytes_after", "core_quota_ratio_before"::DOUBLE AS "core_quota_ratio_before", "core_quota_ratio_after"::DOUBLE AS "core_quota_ratio_after", "group_name"::VARCHAR AS "group_name", "group_cards"::INTEGER AS "group_cards", "oversubscribed"::INTEGER AS "oversubscribed", "gpu_hours_per_week"::DOUBLE AS "gpu_hours_per_week", "train_hours"::VARCHAR AS "train_hours", "time_zone"::VARCHAR AS "time_zone", "violated_ratio"::DOUBLE AS "violated_ratio", "backtest"::VARCHAR AS "backtest", "dt"::VARCHAR AS "dt", "plan_id"::VARCHAR AS "plan_id" FROM read_parquet('${warehouse}/recommendations/*/*/part-0.parquet', hive_partitioning = true, hive_types_autocast = false);
+
+CREATE OR REPLACE VIEW savings AS SELECT "cluster"::VARCHAR AS "cluster", "gpu_model"::VARCHAR AS "gpu_model", "measure"::VARCHAR AS "measure", "made_ms"::BIGINT AS "made_ms", "history_days"::DOUBLE AS "history_days", "cards_before"::INTEGER AS "cards_before", "cards_after"::INTEGER AS "cards_after", "cards_bound"::INTEGER AS "cards_bound", "memory_bytes_freed"::DOUBLE AS "memory_bytes_freed", "core_cards_freed"::DOUBLE AS "core_cards_freed", "gpu_hours_per_week"::DOUBLE AS "gpu_hours_per_week", "method"::VARCHAR AS "method", "slice_violated_ratio"::DOUBLE AS "slice_violated_ratio", "card_violated_ratio"::DOUBLE AS "card_violated_ratio", "backtest"::VARCHAR AS "backtest", "dt"::VARCHAR AS "dt", "plan_id"::VARCHAR AS "plan_id" FROM read_parquet('${warehouse}/savings/*/*/part-0.parquet', hive_partitioning = true, hive_types_autocast = false);
+
+CREATE OR REPLACE VIEW allocation_changes AS SELECT "cluster"::VARCHAR AS "cluster", "namespace"::VARCHAR AS "namespace", "workload_kind"::VARCHAR AS "workload_kind", "workload"::VARCHAR AS "workload", "container"::VARCHAR AS "container", "gpu_model"::VARCHAR AS "gpu_model", "made_ms"::BIGINT AS "made_ms", "outcome"::VARCHAR AS "outcome", "reason"::VARCHAR AS "reason", "dialect"::VARCHAR AS "dialect", "memory_quota_bytes_after"::DOUBLE AS "memory_quota_bytes_after", "core_quota_ratio_after"::DOUBLE AS "core_quota_ratio_after", "group_name"::VARCHAR AS "group_name", "branch"::VARCHAR AS "branch", "revision"::VARCHAR AS "revision", "dt"::VARCHAR AS "dt", "plan_id"::VARCHAR AS "plan_id" FROM read_parquet('${warehouse}/allocation_changes/*/*/part-0.parquet', hive_partitioning = true, hive_types_autocast = false);
+
+CREATE OR REPLACE VIEW report_cards AS
+SELECT dt, cluster, node, gpu_uuid, gpu_model,
+       max(memory_total_bytes) / 1073741824         AS memory_total_gib,
+       avg(memory_allocated_bytes) / 1073741824     AS memory_allocated_gib,
+       max(memory_used_bytes_max) / 1073741824      AS memory_used_gib_max,
+       avg(memory_used_bytes_mean) / 1073741824     AS memory_used_gib_mean,
+       100 * max(memory_used_bytes_max) / nullif(max(memory_total_bytes), 0) AS memory_used_percent,
+       100 * avg(utilization_ratio_mean)       AS utilization_percent_mean,
+       100 * max(utilization_ratio_p95)        AS utilization_percent_p95,
+       max(container_count)                    AS container_count_max,
+       100 * avg(observed_ratio)               AS observed_percent
+FROM gpu_usage_5m
+WHERE true
+GROUP BY dt, cluster, node, gpu_uuid, gpu_model;
+
+CREATE OR REPLACE VIEW report_workloads AS
+SELECT dt, cluster, namespace, workload_kind, workload, container, gpu_model,
+       count(DISTINCT concat(pod, '/', pod_uid)) AS pods,
+       max(memory_quota_bytes) / 1073741824         AS memory_quota_gib,
+       max(memory_used_bytes_max) / 1073741824      AS memory_used_gib_max,
+       avg(memory_used_bytes_mean) / 1073741824     AS memory_used_gib_mean,
+       100 * max(memory_used_bytes_max) / nullif(max(memory_quota_bytes), 0) AS memory_used_percent,
+       100 * max(core_quota_ratio)             AS core_quota_percent,
+       100 * avg(core_used_ratio_mean)         AS core_used_percent_mean,
+       100 * max(core_used_ratio_p95)          AS core_used_percent_p95,
+       100 * avg(observed_ratio)               AS observed_percent,
+       100 * avg(CASE WHEN attribution = 'attributed' THEN 1 ELSE 0 END) AS attributed_percent
+FROM container_usage_5m
+WHERE true
+GROUP BY dt, cluster, namespace, workload_kind, workload, container, gpu_model;
+
+CREATE OR REPLACE VIEW report_tenants AS
+SELECT dt, tenant,
+       max(cards)                              AS cards_max,
+       avg(memory_quota_bytes) / 1073741824         AS memory_quota_gib_mean,
+       avg(memory_used_bytes) / 1073741824          AS memory_used_gib_mean,
+       max(memory_used_bytes) / 1073741824          AS memory_used_gib_max,
+       100 * sum(memory_used_bytes) / nullif(sum(memory_quota_bytes_observed), 0) AS memory_used_percent,
+       avg(core_quota)                         AS core_quota_cards_mean,
+       avg(core_used)                          AS core_used_cards_mean,
+       100 * sum(core_used) / nullif(sum(core_quota_observed), 0) AS core_used_percent,
+       100 * avg(observed_ratio)               AS observed_percent
+FROM (
+  SELECT dt, coalesce(nullif(tenant, ''), namespace) AS tenant, window_start_ms,
+         count(DISTINCT concat(cluster, '/', gpu_uuid)) AS cards,
+         sum(memory_quota_bytes)                 AS memory_quota_bytes,
+         sum(memory_used_bytes_max)              AS memory_used_bytes,
+         sum(CASE WHEN memory_used_bytes_max IS NOT NULL THEN memory_quota_bytes END) AS memory_quota_bytes_observed,
+         sum(core_quota_ratio)                   AS core_quota,
+         sum(core_used_ratio_mean)               AS core_used,
+         sum(CASE WHEN core_used_ratio_mean IS NOT NULL THEN core_quota_ratio END) AS core_quota_observed,
+         avg(observed_ratio)                     AS observed_ratio
+  FROM container_usage_5m
+  WHERE true
+  GROUP BY dt, coalesce(nullif(tenant, ''), namespace), window_start_ms
+) tenant_windows
+GROUP BY dt, tenant;
+
+CREATE OR REPLACE VIEW report_idle AS
+SELECT dt, cluster, tenant, namespace, workload_kind, workload, container, gpu_model,
+       100 * sum(idle_count) / nullif(sum(observed_count), 0) AS idle_percent,
+       avg(memory_quota_bytes_observed - memory_used_bytes) / 1073741824 AS memory_idle_gib_mean,
+       avg(core_quota_observed - core_used)    AS core_idle_cards_mean,
+       avg(memory_quota_bytes) / 1073741824         AS memory_quota_gib_mean,
+       avg(memory_used_bytes) / 1073741824          AS memory_used_gib_mean,
+       max(memory_used_bytes) / 1073741824          AS memory_used_gib_max,
+       100 * sum(memory_used_bytes) / nullif(sum(memory_quota_bytes_observed), 0) AS memory_used_percent,
+       avg(core_quota)                         AS core_quota_cards_mean,
+       avg(core_used)                          AS core_used_cards_mean,
+       100 * sum(core_used) / nullif(sum(core_quota_observed), 0) AS core_used_percent,
+       100 * avg(observed_ratio)               AS observed_percent
+FROM (
+  SELECT dt, cluster, coalesce(nullif(tenant, ''), namespace) AS tenant, namespace, workload_kind, workload, container, gpu_model,
+         window_start_ms,
+         count(CASE WHEN core_used_ratio_max = 0 THEN 1 END) AS idle_count,
+         count(core_used_ratio_max)              AS observed_count,
+         sum(memory_quota_bytes)                 AS memory_quota_bytes,
+         sum(memory_used_bytes_max)              AS memory_used_bytes,
+         sum(CASE WHEN memory_used_bytes_max IS NOT NULL THEN memory_quota_bytes END) AS memory_quota_bytes_observed,
+         sum(core_quota_ratio)                   AS core_quota,
+         sum(core_used_ratio_mean)               AS core_used,
+         sum(CASE WHEN core_used_ratio_mean IS NOT NULL THEN core_quota_ratio END) AS core_quota_observed,
+         avg(observed_ratio)                     AS observed_ratio
+  FROM container_usage_5m
+  WHERE true
+  GROUP BY dt, cluster, coalesce(nullif(tenant, ''), namespace), namespace, workload_kind, workload, container, gpu_model,
+           window_start_ms
+) workload_windows
+GROUP BY dt, cluster, tenant, namespace, workload_kind, workload, container, gpu_model
+HAVING sum(observed_count) > 0;
+
+CREATE OR REPLACE VIEW report_hour_of_week AS
+SELECT dt, cluster, tenant, day_of_week, hour_of_day,
+       avg(memory_quota_bytes) / 1073741824         AS memory_quota_gib_mean,
+       avg(memory_used_bytes) / 1073741824          AS memory_used_gib_mean,
+       max(memory_used_bytes) / 1073741824          AS memory_used_gib_max,
+       100 * sum(memory_used_bytes) / nullif(sum(memory_quota_bytes_observed), 0) AS memory_used_percent,
+       avg(core_quota)                         AS core_quota_cards_mean,
+       avg(core_used)                          AS core_used_cards_mean,
+       100 * sum(core_used) / nullif(sum(core_quota_observed), 0) AS core_used_percent,
+       100 * avg(observed_ratio)               AS observed_percent
+FROM (
+  SELECT dt, cluster, coalesce(nullif(tenant, ''), namespace) AS tenant, window_start_ms,
+         (CAST(floor(window_start_ms / 86400000) AS BIGINT) + 3) % 7 AS day_of_week,
+         CAST(floor(window_start_ms / 3600000) AS BIGINT) % 24 AS hour_of_day,
+         sum(memory_quota_bytes)                 AS memory_quota_bytes,
+         sum(memory_used_bytes_max)              AS memory_used_bytes,
+         sum(CASE WHEN memory_used_bytes_max IS NOT NULL THEN memory_quota_bytes END) AS memory_quota_bytes_observed,
+         sum(core_quota_ratio)                   AS core_quota,
+         sum(core_used_ratio_mean)               AS core_used,
+         sum(CASE WHEN core_used_ratio_mean IS NOT NULL THEN core_quota_ratio END) AS core_quota_observed,
+         avg(observed_ratio)                     AS observed_ratio
+  FROM container_usage_5m
+  WHERE true
+  GROUP BY dt, cluster, coalesce(nullif(tenant, ''), namespace), window_start_ms
+) tenant_windows
+GROUP BY dt, cluster, tenant, day_of_week, hour_of_day;

@@ -38,6 +38,7 @@ PARTITIONED BY (`dt` STRING, `hour` STRING)
 STORED AS PARQUET
 LOCATION '${warehouse}/container_usage_5m'
 TBLPROPERTIES (
+  'effective-gpu.schema' = '1',
   'parquet.compression' = 'SNAPPY'
 );
 
@@ -67,6 +68,7 @@ PARTITIONED BY (`dt` STRING, `hour` STRING)
 STORED AS PARQUET
 LOCATION '${warehouse}/gpu_usage_5m'
 TBLPROPERTIES (
+  'effective-gpu.schema' = '1',
   'parquet.compression' = 'SNAPPY'
 );
 
@@ -101,6 +103,7 @@ PARTITIONED BY (`dt` STRING)
 STORED AS PARQUET
 LOCATION '${warehouse}/workload_profile_1d'
 TBLPROPERTIES (
+  'effective-gpu.schema' = '1',
   'parquet.compression' = 'SNAPPY'
 );
 
@@ -115,6 +118,7 @@ CREATE EXTERNAL TABLE IF NOT EXISTS late_samples (
 STORED AS PARQUET
 LOCATION '${warehouse}/late_samples'
 TBLPROPERTIES (
+  'effective-gpu.schema' = '1',
   'parquet.compression' = 'SNAPPY'
 );
 
@@ -134,6 +138,7 @@ PARTITIONED BY (`dt` STRING, `hour` STRING)
 STORED AS PARQUET
 LOCATION '${warehouse}/series_windows_5m'
 TBLPROPERTIES (
+  'effective-gpu.schema' = '1',
   'parquet.compression' = 'SNAPPY',
   'sink.partition-commit.policy.kind' = 'metastore,success-file',
   'sink.partition-commit.trigger' = 'partition-time',
@@ -141,3 +146,205 @@ TBLPROPERTIES (
   'sink.partition-commit.watermark-time-zone' = 'UTC',
   'partition.time-extractor.timestamp-pattern' = '$dt $hour:00:00'
 );
+
+CREATE EXTERNAL TABLE IF NOT EXISTS recommendations (
+  `cluster` STRING COMMENT 'Label cluster.',
+  `namespace` STRING COMMENT 'Label namespace.',
+  `workload_kind` STRING COMMENT 'Label workload_kind.',
+  `workload` STRING COMMENT 'Label workload.',
+  `container` STRING COMMENT 'Label container.',
+  `gpu_model` STRING COMMENT 'Label gpu_model.',
+  `finding` STRING COMMENT 'idle_quota, complementary_peaks or train_beside_inference.',
+  `made_ms` BIGINT COMMENT 'End of the data the plan was made from, epoch ms UTC. [ms]',
+  `decision` STRING COMMENT 'advised or refused.',
+  `reason` STRING COMMENT 'The figures behind the decision, in a sentence.',
+  `confidence` STRING COMMENT 'low, medium or high; NULL where refused.',
+  `replicas` INT COMMENT 'Live replicas; NULL in a group. [count]',
+  `memory_quota_bytes_before` DOUBLE COMMENT 'Quota of a replica when the plan was made. [bytes]',
+  `memory_quota_bytes_after` DOUBLE COMMENT 'Quota of a replica that is advised. [bytes]',
+  `core_quota_ratio_before` DOUBLE COMMENT 'Share of a card, 0-1, when the plan was made. [ratio]',
+  `core_quota_ratio_after` DOUBLE COMMENT 'Share of a card, 0-1, that is advised. [ratio]',
+  `group_name` STRING COMMENT 'Workloads of one name are to share cards.',
+  `group_cards` INT COMMENT 'Cards the whole group takes. [count]',
+  `oversubscribed` INT COMMENT '1 where the groups slices exceed its card, else 0.',
+  `gpu_hours_per_week` DOUBLE COMMENT 'Card-hours a week a training job can take. [hours]',
+  `train_hours` STRING COMMENT 'When, as Mon 0-8, Tue 0-8, in time_zone.',
+  `time_zone` STRING COMMENT 'IANA name of the zone of train_hours.',
+  `violated_ratio` DOUBLE COMMENT 'Back-test: share of later time above the advice; NULL = none. [ratio]',
+  `backtest` STRING COMMENT 'Back-test: what was made from how much and judged on how much.'
+)
+PARTITIONED BY (`dt` STRING, `plan_id` STRING)
+STORED AS PARQUET
+LOCATION '${warehouse}/recommendations'
+TBLPROPERTIES (
+  'effective-gpu.schema' = '1',
+  'parquet.compression' = 'SNAPPY'
+);
+
+CREATE EXTERNAL TABLE IF NOT EXISTS savings (
+  `cluster` STRING COMMENT 'Label cluster.',
+  `gpu_model` STRING COMMENT 'Label gpu_model.',
+  `measure` STRING COMMENT 'forecast: expected when the plan was made.',
+  `made_ms` BIGINT COMMENT 'End of the data the plan was made from, epoch ms UTC. [ms]',
+  `history_days` DOUBLE COMMENT 'Days of data the plan was made from. [days]',
+  `cards_before` INT COMMENT 'Distinct cards that held a container on the last day. [count]',
+  `cards_after` INT COMMENT 'Cards needed when all advice is taken. [count]',
+  `cards_bound` INT COMMENT 'Cards no plan could do without. [count]',
+  `memory_bytes_freed` DOUBLE COMMENT 'Memory quota given back by all live replicas. [bytes]',
+  `core_cards_freed` DOUBLE COMMENT 'Compute quota given back by all live replicas. [cards]',
+  `gpu_hours_per_week` DOUBLE COMMENT 'Card-hours a week that training can take. [hours]',
+  `method` STRING COMMENT 'How the figures were made, in a sentence.',
+  `slice_violated_ratio` DOUBLE COMMENT 'Back-test of the plans slices; NULL = not made. [ratio]',
+  `card_violated_ratio` DOUBLE COMMENT 'Back-test of the plans shared cards; NULL = not made. [ratio]',
+  `backtest` STRING COMMENT 'Back-test: what was made from how much and judged on how much.'
+)
+PARTITIONED BY (`dt` STRING, `plan_id` STRING)
+STORED AS PARQUET
+LOCATION '${warehouse}/savings'
+TBLPROPERTIES (
+  'effective-gpu.schema' = '1',
+  'parquet.compression' = 'SNAPPY'
+);
+
+CREATE EXTERNAL TABLE IF NOT EXISTS allocation_changes (
+  `cluster` STRING COMMENT 'Label cluster.',
+  `namespace` STRING COMMENT 'Label namespace.',
+  `workload_kind` STRING COMMENT 'Label workload_kind.',
+  `workload` STRING COMMENT 'Label workload.',
+  `container` STRING COMMENT 'Label container.',
+  `gpu_model` STRING COMMENT 'Label gpu_model.',
+  `made_ms` BIGINT COMMENT 'End of the data the plan was made from, epoch ms UTC. [ms]',
+  `outcome` STRING COMMENT 'committed, already applied, refused or not found.',
+  `reason` STRING COMMENT 'Why it was refused or not found.',
+  `dialect` STRING COMMENT 'Dialect of the manifests, egpu or hami.',
+  `memory_quota_bytes_after` DOUBLE COMMENT 'Quota of a replica that was written; NULL = kept. [bytes]',
+  `core_quota_ratio_after` DOUBLE COMMENT 'Share of a card, 0-1, that was written; NULL = kept. [ratio]',
+  `group_name` STRING COMMENT 'Group that shares cards; NULL = none.',
+  `branch` STRING COMMENT 'Branch of the git repository.',
+  `revision` STRING COMMENT 'Commit on it; NULL where nothing was committed.'
+)
+PARTITIONED BY (`dt` STRING, `plan_id` STRING)
+STORED AS PARQUET
+LOCATION '${warehouse}/allocation_changes'
+TBLPROPERTIES (
+  'effective-gpu.schema' = '1',
+  'parquet.compression' = 'SNAPPY'
+);
+
+CREATE OR REPLACE VIEW report_cards AS
+SELECT dt, cluster, node, gpu_uuid, gpu_model,
+       max(memory_total_bytes) / 1073741824         AS memory_total_gib,
+       avg(memory_allocated_bytes) / 1073741824     AS memory_allocated_gib,
+       max(memory_used_bytes_max) / 1073741824      AS memory_used_gib_max,
+       avg(memory_used_bytes_mean) / 1073741824     AS memory_used_gib_mean,
+       100 * max(memory_used_bytes_max) / nullif(max(memory_total_bytes), 0) AS memory_used_percent,
+       100 * avg(utilization_ratio_mean)       AS utilization_percent_mean,
+       100 * max(utilization_ratio_p95)        AS utilization_percent_p95,
+       max(container_count)                    AS container_count_max,
+       100 * avg(observed_ratio)               AS observed_percent
+FROM gpu_usage_5m
+WHERE true
+GROUP BY dt, cluster, node, gpu_uuid, gpu_model;
+
+CREATE OR REPLACE VIEW report_workloads AS
+SELECT dt, cluster, namespace, workload_kind, workload, container, gpu_model,
+       count(DISTINCT concat(pod, '/', pod_uid)) AS pods,
+       max(memory_quota_bytes) / 1073741824         AS memory_quota_gib,
+       max(memory_used_bytes_max) / 1073741824      AS memory_used_gib_max,
+       avg(memory_used_bytes_mean) / 1073741824     AS memory_used_gib_mean,
+       100 * max(memory_used_bytes_max) / nullif(max(memory_quota_bytes), 0) AS memory_used_percent,
+       100 * max(core_quota_ratio)             AS core_quota_percent,
+       100 * avg(core_used_ratio_mean)         AS core_used_percent_mean,
+       100 * max(core_used_ratio_p95)          AS core_used_percent_p95,
+       100 * avg(observed_ratio)               AS observed_percent,
+       100 * avg(CASE WHEN attribution = 'attributed' THEN 1 ELSE 0 END) AS attributed_percent
+FROM container_usage_5m
+WHERE true
+GROUP BY dt, cluster, namespace, workload_kind, workload, container, gpu_model;
+
+CREATE OR REPLACE VIEW report_tenants AS
+SELECT dt, tenant,
+       max(cards)                              AS cards_max,
+       avg(memory_quota_bytes) / 1073741824         AS memory_quota_gib_mean,
+       avg(memory_used_bytes) / 1073741824          AS memory_used_gib_mean,
+       max(memory_used_bytes) / 1073741824          AS memory_used_gib_max,
+       100 * sum(memory_used_bytes) / nullif(sum(memory_quota_bytes_observed), 0) AS memory_used_percent,
+       avg(core_quota)                         AS core_quota_cards_mean,
+       avg(core_used)                          AS core_used_cards_mean,
+       100 * sum(core_used) / nullif(sum(core_quota_observed), 0) AS core_used_percent,
+       100 * avg(observed_ratio)               AS observed_percent
+FROM (
+  SELECT dt, coalesce(nullif(tenant, ''), namespace) AS tenant, window_start_ms,
+         count(DISTINCT concat(cluster, '/', gpu_uuid)) AS cards,
+         sum(memory_quota_bytes)                 AS memory_quota_bytes,
+         sum(memory_used_bytes_max)              AS memory_used_bytes,
+         sum(CASE WHEN memory_used_bytes_max IS NOT NULL THEN memory_quota_bytes END) AS memory_quota_bytes_observed,
+         sum(core_quota_ratio)                   AS core_quota,
+         sum(core_used_ratio_mean)               AS core_used,
+         sum(CASE WHEN core_used_ratio_mean IS NOT NULL THEN core_quota_ratio END) AS core_quota_observed,
+         avg(observed_ratio)                     AS observed_ratio
+  FROM container_usage_5m
+  WHERE true
+  GROUP BY dt, coalesce(nullif(tenant, ''), namespace), window_start_ms
+) tenant_windows
+GROUP BY dt, tenant;
+
+CREATE OR REPLACE VIEW report_idle AS
+SELECT dt, cluster, tenant, namespace, workload_kind, workload, container, gpu_model,
+       100 * sum(idle_count) / nullif(sum(observed_count), 0) AS idle_percent,
+       avg(memory_quota_bytes_observed - memory_used_bytes) / 1073741824 AS memory_idle_gib_mean,
+       avg(core_quota_observed - core_used)    AS core_idle_cards_mean,
+       avg(memory_quota_bytes) / 1073741824         AS memory_quota_gib_mean,
+       avg(memory_used_bytes) / 1073741824          AS memory_used_gib_mean,
+       max(memory_used_bytes) / 1073741824          AS memory_used_gib_max,
+       100 * sum(memory_used_bytes) / nullif(sum(memory_quota_bytes_observed), 0) AS memory_used_percent,
+       avg(core_quota)                         AS core_quota_cards_mean,
+       avg(core_used)                          AS core_used_cards_mean,
+       100 * sum(core_used) / nullif(sum(core_quota_observed), 0) AS core_used_percent,
+       100 * avg(observed_ratio)               AS observed_percent
+FROM (
+  SELECT dt, cluster, coalesce(nullif(tenant, ''), namespace) AS tenant, namespace, workload_kind, workload, container, gpu_model,
+         window_start_ms,
+         count(CASE WHEN core_used_ratio_max = 0 THEN 1 END) AS idle_count,
+         count(core_used_ratio_max)              AS observed_count,
+         sum(memory_quota_bytes)                 AS memory_quota_bytes,
+         sum(memory_used_bytes_max)              AS memory_used_bytes,
+         sum(CASE WHEN memory_used_bytes_max IS NOT NULL THEN memory_quota_bytes END) AS memory_quota_bytes_observed,
+         sum(core_quota_ratio)                   AS core_quota,
+         sum(core_used_ratio_mean)               AS core_used,
+         sum(CASE WHEN core_used_ratio_mean IS NOT NULL THEN core_quota_ratio END) AS core_quota_observed,
+         avg(observed_ratio)                     AS observed_ratio
+  FROM container_usage_5m
+  WHERE true
+  GROUP BY dt, cluster, coalesce(nullif(tenant, ''), namespace), namespace, workload_kind, workload, container, gpu_model,
+           window_start_ms
+) workload_windows
+GROUP BY dt, cluster, tenant, namespace, workload_kind, workload, container, gpu_model
+HAVING sum(observed_count) > 0;
+
+CREATE OR REPLACE VIEW report_hour_of_week AS
+SELECT dt, cluster, tenant, day_of_week, hour_of_day,
+       avg(memory_quota_bytes) / 1073741824         AS memory_quota_gib_mean,
+       avg(memory_used_bytes) / 1073741824          AS memory_used_gib_mean,
+       max(memory_used_bytes) / 1073741824          AS memory_used_gib_max,
+       100 * sum(memory_used_bytes) / nullif(sum(memory_quota_bytes_observed), 0) AS memory_used_percent,
+       avg(core_quota)                         AS core_quota_cards_mean,
+       avg(core_used)                          AS core_used_cards_mean,
+       100 * sum(core_used) / nullif(sum(core_quota_observed), 0) AS core_used_percent,
+       100 * avg(observed_ratio)               AS observed_percent
+FROM (
+  SELECT dt, cluster, coalesce(nullif(tenant, ''), namespace) AS tenant, window_start_ms,
+         (CAST(floor(window_start_ms / 86400000) AS BIGINT) + 3) % 7 AS day_of_week,
+         CAST(floor(window_start_ms / 3600000) AS BIGINT) % 24 AS hour_of_day,
+         sum(memory_quota_bytes)                 AS memory_quota_bytes,
+         sum(memory_used_bytes_max)              AS memory_used_bytes,
+         sum(CASE WHEN memory_used_bytes_max IS NOT NULL THEN memory_quota_bytes END) AS memory_quota_bytes_observed,
+         sum(core_quota_ratio)                   AS core_quota,
+         sum(core_used_ratio_mean)               AS core_used,
+         sum(CASE WHEN core_used_ratio_mean IS NOT NULL THEN core_quota_ratio END) AS core_quota_observed,
+         avg(observed_ratio)                     AS observed_ratio
+  FROM container_usage_5m
+  WHERE true
+  GROUP BY dt, cluster, coalesce(nullif(tenant, ''), namespace), window_start_ms
+) tenant_windows
+GROUP BY dt, cluster, tenant, day_of_week, hour_of_day;

@@ -3,7 +3,10 @@
 from collections.abc import Mapping
 from typing import Final
 
-from pipeline.contract.tables import DATA_FILE, SERIES_WINDOWS, Column, Table, Type
+from pipeline.contract.tables import DATA_FILE, SERIES_WINDOWS, WAREHOUSE_SCHEMA_VERSION, Column, Table, Type
+
+SCHEMA_PROPERTY: Final = "effective-gpu.schema"
+"""Table property that holds the schema version where the folder with its manifests is not at hand."""
 
 _DUCKDB_TYPES: Final[Mapping[Type, str]] = {
     "STRING": "VARCHAR",
@@ -31,6 +34,11 @@ def _comment(column: Column) -> str:
     return text.replace("'", "")
 
 
+def hive_location(table: Table, folder: str) -> str:
+    """Where a table's files lie, as a URI; ``folder`` without a scheme is one of the local file system."""
+    return f"{folder if ':' in folder or folder.startswith('$') else f'file://{folder}'}/{table.name}"
+
+
 def hive_ddl(table: Table, folder: str) -> str:
     """CREATE EXTERNAL TABLE for Hive over ``folder``/TABLE; partition columns are strings.
 
@@ -39,11 +47,15 @@ def hive_ddl(table: Table, folder: str) -> str:
     columns = ",\n".join(f"  `{c.name}` {c.type} COMMENT '{_comment(c)}'" for c in table.columns)
     partitions = ", ".join(f"`{name}` STRING" for name in table.partitions)
     by = f"\nPARTITIONED BY ({partitions})" if partitions else ""
-    properties = {"parquet.compression": "SNAPPY", **(_COMMIT_BY_WATERMARK if table is SERIES_WINDOWS else {})}
+    properties = {
+        SCHEMA_PROPERTY: str(WAREHOUSE_SCHEMA_VERSION),
+        "parquet.compression": "SNAPPY",
+        **(_COMMIT_BY_WATERMARK if table is SERIES_WINDOWS else {}),
+    }
     listed = ",\n  ".join(f"'{name}' = '{value}'" for name, value in properties.items())
     return (
         f"CREATE EXTERNAL TABLE IF NOT EXISTS {table.name} (\n{columns}\n){by}\nSTORED AS PARQUET\n"
-        f"LOCATION '{folder}/{table.name}'\nTBLPROPERTIES (\n  {listed}\n);\n"
+        f"LOCATION '{hive_location(table, folder)}'\nTBLPROPERTIES (\n  {listed}\n);\n"
     )
 
 
