@@ -200,13 +200,17 @@ def read_series(labels: Labels, *, cluster_default: str) -> tuple[Reading, ...]:
 
     ``labels`` are (name, value) pairs with ``__name__``; ``cluster_default`` stands in for an absent cluster label.
     """
-    by_name = dict(labels)
-    name = by_name.get("__name__", "")
+    return read_labels(dict(labels), cluster_default=cluster_default)
+
+
+def read_labels(labels: Mapping[str, str], *, cluster_default: str) -> tuple[Reading, ...]:
+    """As :func:`read_series`; asks ``labels`` by ``get`` for what it reads and for nothing else."""
+    name = labels.get("__name__", "")
     if name in METRIC_BY_NAME:
         source = _source_of_ours(name)
-        return (Reading(_series(name, source, _reader(source, by_name, {}), cluster_default)),)
+        return (Reading(_series(name, source, _reader(source, labels, {}), cluster_default)),)
     rows = _ALIASES_BY_NAME.get(name, ())
-    return tuple(_read_alias(alias, by_name, cluster_default) for alias in rows if _applies(alias, by_name))
+    return tuple(_read_alias(alias, labels, cluster_default) for alias in rows if _applies(alias, labels))
 
 
 @dataclass(frozen=True, slots=True)
