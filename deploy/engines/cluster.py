@@ -32,6 +32,8 @@ class _Rising:
     service: Service
     record: Record
     process: "subprocess.Popen[bytes]"
+    started_seconds: float
+    """Since 1970."""
     deadline: float
     """On the monotonic clock, seconds."""
 
@@ -130,6 +132,7 @@ class Cluster:
         self._prepare(service, java)
         argument_file = self._home.folder / "run" / f"{service.name}.arguments"
         argument_file.write_text("".join(f"{_quoted(argument)}\n" for argument in service.arguments))
+        begun = time.time()
         running, process = start(
             [java, f"@{argument_file}"], environment=service.environment, folder=self._home.folder / "run", log=log
         )
@@ -139,33 +142,37 @@ class Cluster:
             ports=service.ports,
             ready_port=service.ready_port,
         )
-        return _Rising(service, record, process, time.monotonic() + service.ready_seconds)
+        return _Rising(service, record, process, begun, time.monotonic() + service.ready_seconds)
 
     def _prepare(self, service: Service, java: str) -> None:
         preparation = service.preparation
         if preparation is None or preparation.done.exists():
             return
         say(f"{service.name}: preparing its store (once)")
+        if preparation.made is not None and preparation.made.exists():
+            shutil.rmtree(preparation.made)  # of a run that was killed
         log = self._home.logs / f"{service.name}-prepare.log"
         argument_file = self._home.folder / "run" / f"{service.name}-prepare.arguments"
         argument_file.write_text("".join(f"{_quoted(argument)}\n" for argument in preparation.arguments))
         _, process = start(
             [java, f"@{argument_file}"], environment=preparation.environment, folder=self._home.folder / "run", log=log
         )
-        if process.wait() != 0 or not preparation.done.exists():
+        made = preparation.made or preparation.done
+        if process.wait() != 0 or not made.exists():
             raise EngineError(
                 service.engine, f"{service.name}: preparing ended with {process.returncode}; {_ending(log)}"
             )
+        made.rename(preparation.done)
 
     def _is_ready(self, rising: "_Rising") -> bool:
         """Whether the service listens. Raises EngineError when it ended or its time is over."""
         service, code = rising.service, rising.process.poll()
         if code is not None:
             raise EngineError(service.engine, f"{service.name} ended with {code}; {_ending(self._log(service))}")
-        if listens(rising.record.running.pid, service.ready_port):
+        if listens(rising.record.running.pid, service.ready_port) and service.probe(rising.started_seconds):
             return True
         if time.monotonic() > rising.deadline:
-            late = f"{service.name} did not open port {service.ready_port} in {service.ready_seconds:.0f} s"
+            late = f"{service.name} was not ready on port {service.ready_port} in {service.ready_seconds:.0f} s"
             raise EngineError(service.engine, f"{late}; {_ending(self._log(service))}")
         return False
 

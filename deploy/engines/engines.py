@@ -13,15 +13,26 @@ from pathlib import Path
 from typing import Any, get_args
 
 from cluster import Cluster, say, status_lines
+from engine_flink import describe_flink, flink_services
+from engine_hive import describe_hive, hive_services
 from engine_kafka import describe_kafka, kafka_services
 from installing import install, read_versions, write_lock
+from jar import flink_jar
 from maven import check_java
 from state import HiveAuthentication, Home, Options, Record, Service, check_options
 from versions import ENGINES, EngineError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-SERVICES: Mapping[str, Callable[[Home, Options, Path], tuple[Service, ...]]] = {"kafka": kafka_services}
-DESCRIBE: tuple[Callable[[Home, Options, Mapping[str, int]], dict[str, Any]], ...] = (describe_kafka,)
+SERVICES: Mapping[str, Callable[[Home, Options, Path], tuple[Service, ...]]] = {
+    "kafka": kafka_services,
+    "flink": flink_services,
+    "hive": hive_services,
+}
+DESCRIBE: tuple[Callable[[Home, Options, Mapping[str, int]], dict[str, Any]], ...] = (
+    describe_kafka,
+    describe_flink,
+    describe_hive,
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -45,14 +56,18 @@ def _up(chosen: argparse.Namespace) -> int:
     check_java(versions)
     services: list[Service] = []
     failed: list[EngineError] = []
+    jar: str | None = home.read().get("flink_jar")
     for name in chosen.only:
         try:
-            services += SERVICES[name](home, options, install(versions, (name,))[name])
-        except EngineError as error:
-            failed.append(error)
+            folder = install(versions, (name,))[name]
+            services += SERVICES[name](home, options, folder)
+            if name == "flink":
+                jar = str(flink_jar(folder) or "")
+        except EngineError as failure:
+            failed.append(failure)
 
     def describe(records: Mapping[str, Record]) -> dict[str, Any]:
-        return _described(home, options, records)
+        return {**_described(home, options, records), "flink_jar": jar}
 
     failed += Cluster(home).up(tuple(services), options, describe)
     _status(chosen)
@@ -98,6 +113,14 @@ def _install(chosen: argparse.Namespace) -> int:
     return 0
 
 
+def _jar(_: argparse.Namespace) -> int:
+    jar = flink_jar(install(read_versions(), ("flink",))["flink"])
+    if jar is None:
+        raise EngineError("flink", "there are no Java sources to make a jar of")
+    sys.stdout.write(f"{jar}\n")
+    return 0
+
+
 def _lock(_: argparse.Namespace) -> int:
     versions = read_versions()
     check_java(versions)
@@ -115,12 +138,13 @@ def _parser() -> argparse.ArgumentParser:
         ("status", _status, "what runs where"),
         ("wipe", _wipe, "stop all and remove data and logs"),
         ("install", _install, "download only"),
+        ("jar", _jar, "compile our jar for Flink and print its path"),
         ("lock", _lock, "download everything anew and write jars.lock"),
     )
     for name, run, text in table:
         verb = verbs.add_parser(name, help=text, description=text)
         verb.set_defaults(run=run)
-        if name not in {"install", "lock"}:
+        if name not in {"install", "jar", "lock"}:
             verb.add_argument("--home", type=Path, default=home, help="folder of data, logs and engines.json")
         if name in {"up", "install"}:
             verb.add_argument(

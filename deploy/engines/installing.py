@@ -4,10 +4,9 @@ import fcntl
 import hashlib
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -162,20 +161,19 @@ def _compile(engine: str, made: Path) -> None:
 
 
 def compile_jar(
-    engine: str, sources: list[Path], *, classpath: str, target: Path, resources: Path | None = None
+    part: str, sources: list[Path], *, classpath: str, target: Path, resources: Iterable[tuple[Path, Path]] = ()
 ) -> None:
-    """Compile Java 11 sources into a jar, with the files of ``resources`` in it. Raises EngineError with javac's reason."""
-    with tempfile.TemporaryDirectory(prefix="egpu-javac-") as name:
-        classes = Path(name) / "classes"
-        if resources is not None:
-            shutil.copytree(resources, classes)
-        classes.mkdir(exist_ok=True)
+    """Compile Java 11 sources into a jar. ``resources``: file, path in the jar. Raises EngineError with the reason."""
+    with tempfile.TemporaryDirectory(prefix="egpu-javac-", dir=target.parent) as name:
+        classes, made = Path(name) / "classes", Path(name) / "made.jar"
+        classes.mkdir()
         javac = [java_program("javac"), "--release", "11", "-nowarn", "-proc:none", "-encoding", "UTF-8"]
-        run_quietly(engine, [*javac, "-cp", classpath, "-d", str(classes), *map(str, sources)])
-        made = Path(name) / "made.jar"
-        run_quietly(engine, [java_program("jar"), "cf", str(made), "-C", str(classes), "."])
-        subprocess.run(["cp", str(made), f"{target}.part"], check=True)
-        Path(f"{target}.part").rename(target)
+        run_quietly(part, [*javac, "-cp", classpath, "-d", str(classes), *map(str, sources)])
+        for file, inside in resources:
+            (classes / inside).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, classes / inside)
+        run_quietly(part, [java_program("jar"), "cf", str(made), "-C", str(classes), "."])
+        made.rename(target)
 
 
 def _say(line: str) -> None:

@@ -48,7 +48,7 @@ _EMPTY_POM = """\
 
 
 class Maven:
-    """Maven with a settings file of ours: one mirror for everything, so that dead repositories in poms do not matter."""
+    """Maven with a settings file of ours: one mirror for all, so that dead repositories in poms do not matter."""
 
     def __init__(self, versions: Versions, settings: Path) -> None:
         self._versions = versions

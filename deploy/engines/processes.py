@@ -59,7 +59,7 @@ def available_mib() -> int:
 
 def listening_inodes(port: int) -> set[str]:
     """Socket inodes that listen on a TCP port, whatever the address."""
-    found = set()
+    found: set[str] = set()
     for table in ("tcp", "tcp6"):
         try:
             lines = (_PROC / "net" / table).read_text().splitlines()[1:]
@@ -107,7 +107,7 @@ def _can_bind(port: int) -> bool:
 
 
 def _socket_inodes(pid: int) -> set[str]:
-    found = set()
+    found: set[str] = set()
     try:
         descriptors = os.listdir(_PROC / str(pid) / "fd")
     except OSError:

@@ -3,7 +3,7 @@
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -73,6 +73,8 @@ class Preparation:
     """Of java."""
     done: Path
     """Exists afterwards; while it does, nothing is run."""
+    made: Path | None = None
+    """What the program makes, to be renamed to ``done``; None: it makes ``done`` itself, in one step."""
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -94,6 +96,8 @@ class Service:
     """Name -> port that it opens; all must be free before the start."""
     ready_port: int
     """The last one it opens."""
+    probe: Callable[[float], bool] = field(default=lambda _: True)
+    """Asked once the port is open, with the time of the start (seconds since 1970): is the service well?"""
     after: tuple[str, ...] = ()
     """Services that must be ready before it starts."""
     memory_mib: int

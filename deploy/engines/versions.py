@@ -88,7 +88,7 @@ def format_lock(locked: Mapping[str, Mapping[str, str]]) -> str:
 
 
 def install_hash(versions: Versions, engine: str, texts: tuple[str, ...]) -> str:
-    """Name of an engine's install: equal exactly when its versions, pom, hashes and Java sources are (12 hex digits)."""
+    """Name of an install, 12 hex digits: the same exactly when versions, pom, hashes and Java sources are."""
     digest = hashlib.sha256(INSTALL_FORM.encode())
     chosen = versions.engines[engine]
     parts = [versions.java_major, repr(sorted(chosen.properties.items())), repr(chosen.left_out), *texts]
