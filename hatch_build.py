@@ -15,7 +15,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 FOLDER = Path(__file__).resolve().parent / "collector" / "contract"
-SOURCES = ("samples.c", "check.c")
+SOURCES = ("samples.c", "check.c", "split.c")
 HEADERS = ("samples.h",)
 LIBRARY = "libsamples.so"
 FLAGS = ("-O3", "-fPIC", "-shared", "-std=c11", "-Wall", "-Wextra", "-Werror")

@@ -12,6 +12,8 @@ import typer
 import uvicorn
 
 from collector.doctor import describe
+from collector.intake import Log
+from collector.log_kafka import KafkaLog
 from collector.log_sqlite import SqliteLog
 from collector.remote_write import Receiver
 from collector.settings import CollectorSettings
@@ -20,7 +22,7 @@ from egpu_runtime.contract.process import Failure, command_line, run, with_setti
 KEEP_ALIVE_SECONDS = 330
 """Seconds an idle connection is kept: longer than the 300 of Prometheus' client, so the client is the one to close."""
 
-app = command_line("Remote write 1.0 to a durable log.")
+app = command_line("Remote write 1.0 to a durable log: a folder of files, or a Kafka topic.")
 
 
 class _Server(uvicorn.Server):
@@ -64,6 +66,14 @@ def _bind(settings: CollectorSettings) -> socket.socket:
     return listener
 
 
+def _open_log(settings: CollectorSettings) -> Log:
+    return KafkaLog(settings) if settings.log == "kafka" else SqliteLog(settings)
+
+
+def _name_of_log(settings: CollectorSettings) -> str:
+    return f"topic {settings.kafka_topic}" if settings.log == "kafka" else f"log {settings.log_directory}"
+
+
 @app.command()
 @with_settings(CollectorSettings)
 def serve(
@@ -72,7 +82,7 @@ def serve(
     port_file: Annotated[Path | None, typer.Option(help="File that gets the port once the collector listens.")] = None,
 ) -> None:
     """Receive remote write until SIGTERM; prints one line with the address when ready."""
-    with contextlib.closing(_bind(settings)) as listener, contextlib.closing(SqliteLog(settings)) as log:
+    with contextlib.closing(_bind(settings)) as listener, contextlib.closing(_open_log(settings)) as log:
         receiver = Receiver(settings, log, recent_hashes=log.take_recent_hashes())
         config = uvicorn.Config(
             receiver,
@@ -91,7 +101,7 @@ def serve(
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
             runner.run(server.serve(sockets=[listener]))
         if log.has_ended:
-            raise Failure(f"log {settings.log_directory}: {log.unavailable}")
+            raise Failure(f"{_name_of_log(settings)}: {log.unavailable}")
 
 
 @app.command()

@@ -17,8 +17,12 @@ import traceback
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import cramjam
+import numpy as np
+from numpy.typing import NDArray
 
 from collector.intake import LogStatus, LogUnavailable, NewRecord
 from collector.segment import (
@@ -93,8 +97,10 @@ class SqliteLog:
 
     # ---- any thread ----
 
-    def append(self, record: NewRecord) -> "Future[None]":
+    def append(self, record: NewRecord, body: NDArray[np.uint8]) -> "Future[None]":
         """Queue a record; see :class:`collector.intake.Log`."""
+        if not record.block:
+            record = replace(record, block=bytes(cramjam.snappy.compress_raw(body.data)))
         stored: Future[None] = Future()
         stored.set_running_or_notify_cancel()
         with self._wake:

@@ -63,7 +63,7 @@ class _LogMetrics(Collector):
     def collect(self) -> Iterable[Metric]:
         status = self._log.status()
         gauges = (
-            ("egpu_collector_log_available", "1 while the log takes records.", float(not status.unavailable)),
+            ("egpu_collector_log_available", "1 while the log takes records.", int(not status.unavailable)),
             ("egpu_collector_log_bytes", "Bytes of the log on disk.", status.log_bytes),
             ("egpu_collector_log_segments", "Segments of the log.", status.segment_count),
             ("egpu_collector_disk_free_bytes", "Free bytes of the log's file system.", status.disk_free_bytes),
@@ -74,10 +74,11 @@ class _LogMetrics(Collector):
             ("egpu_collector_commit_seconds", "Seconds spent in transactions.", status.commit_seconds),
         )
         for name, text, value in gauges:
-            yield GaugeMetricFamily(name, text, value=value)
+            if value is not None:  # 0 would read as a full disk
+                yield GaugeMetricFamily(name, text, value=value)
         yield InfoMetricFamily("egpu_collector_log", "Which log this is.", value={"identity": status.identity})
-        for name, text, value in counters:
-            yield CounterMetricFamily(name, text, value=value)
+        for name, text, total in counters:
+            yield CounterMetricFamily(name, text, value=total)
 
 
 class _Metrics:
@@ -213,14 +214,16 @@ class Receiver:
         # Metadata alone is acknowledged and counted, not stored: Prometheus sends it every minute and wants a 2xx, no
         # table is made from it, and a record without samples has no place in time.
         is_new = False
-        if checked.block:
+        if len(checked.body):
             started = time.perf_counter()
             try:
                 is_new = await self._store_once(body, checked, arrived_ms)
             except LogUnavailable as error:
                 return self._later(str(error))
+            except RecordTooLarge as error:
+                return Answer(413, f"{error}\n")
             self._metrics.durable_seconds.observe(time.perf_counter() - started)
-        self._count(checked, is_repeated=bool(checked.block) and not is_new)
+        self._count(checked, is_repeated=len(checked.body) > 0 and not is_new)
         return _partly(checked) if checked.refused else Answer(204)
 
     async def _store_once(self, body: bytes, checked: Checked, arrived_ms: int) -> bool:
@@ -232,9 +235,9 @@ class Receiver:
         is_new = stored is None
         if stored is None:
             record = NewRecord(
-                body_hash, checked.sample_count, checked.timestamp_min_ms, checked.timestamp_max_ms, checked.block
+                body_hash, checked.sample_count, checked.timestamp_min_ms, checked.timestamp_max_ms, checked.sent_block
             )
-            stored = asyncio.wrap_future(self._log.append(record))
+            stored = asyncio.wrap_future(self._log.append(record, checked.body))
             self._pending[body_hash] = stored
             stored.add_done_callback(functools.partial(self._settled, body_hash))
         # Shielded: a sender that hangs up must not take the answer from its own retry.

@@ -13,6 +13,7 @@ from typing import Final
 
 import cramjam
 import numpy as np
+from numpy.typing import NDArray
 
 from collector.contract.samples import BODY_ERRORS, BlockReader, CorruptRecord, library, new_cache
 
@@ -34,6 +35,7 @@ LABEL_COUNT_LIMIT: Final = 1024
 """The most labels check.c can look at; ``label_count_max`` is at most this."""
 
 _LABEL_BYTES_A_SERIES: Final = 512
+_NOTHING: Final[NDArray[np.uint8]] = np.empty(0, np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +50,14 @@ class LabelLimits:
 class Checked:
     """What a body holds that may be stored. Times are ms UTC, over samples, histograms and exemplars.
 
-    ``block`` is empty when there is nothing to store (metadata only, or all refused); then the times mean nothing.
-    ``refused`` counts samples (also histograms and exemplars; a series without any counts one) by reason.
+    ``body`` is the canonical WriteRequest, empty when there is nothing to store (metadata only, or all refused); then
+    the times mean nothing. It may lie in the checker's buffer, which the next check overwrites. ``sent_block`` is the
+    sender's snappy block where that holds just this body, else empty. ``refused`` counts samples (also histograms and
+    exemplars; a series without any counts one) by reason.
     """
 
-    block: bytes
+    body: NDArray[np.uint8]
+    sent_block: bytes
     sample_count: int
     exemplar_count: int
     histogram_count: int
@@ -60,6 +65,13 @@ class Checked:
     timestamp_min_ms: int
     timestamp_max_ms: int
     refused: Mapping[str, int]
+
+    @property
+    def block(self) -> bytes:
+        """Snappy block of ``body``; empty when there is nothing to store."""
+        if self.sent_block or not len(self.body):
+            return self.sent_block
+        return bytes(cramjam.snappy.compress_raw(self.body.data))
 
 
 class _Limits(ctypes.Structure):
@@ -134,10 +146,10 @@ class BodyChecker:
         if error:
             self._raise(error)
         if self._result.is_canonical:
-            return self._checked(block if self._result.series_count else b"")
-        return self._checked(self._canonical_block(length))
+            return self._checked(self._blocks.buffer[:length], block) if self._result.series_count else self._checked()
+        return self._checked(self._canonical_body(length))
 
-    def _canonical_block(self, length: int) -> bytes:
+    def _canonical_body(self, length: int) -> NDArray[np.uint8]:
         output = np.empty(length, np.uint8)
         written = self._library.samples_canonical(
             self._blocks.buffer.ctypes.data,
@@ -148,13 +160,14 @@ class BodyChecker:
         )
         if written < 0:
             self._raise(written)
-        return bytes(cramjam.snappy.compress_raw(output[:written].data)) if self._result.series_count else b""
+        return output[:written] if self._result.series_count else _NOTHING
 
-    def _checked(self, block: bytes) -> Checked:
+    def _checked(self, body: NDArray[np.uint8] = _NOTHING, sent_block: bytes = b"") -> Checked:
         result = self._result
         refused = {reason: count for reason, count in zip(REFUSAL_REASONS, result.refused, strict=True) if count}
         return Checked(
-            block,
+            body,
+            sent_block,
             result.sample_count,
             result.exemplar_count,
             result.histogram_count,

@@ -22,6 +22,8 @@ enum {
 	CACHE_FULL = -7,       /* empty the cache and call again */
 	OUTPUT_FULL = -8,      /* enlarge the output and call again */
 	NO_MEMORY = -9,
+	SERIES_UNASSIGNED = -10, /* say the partitions of the new series and call again */
+	SERIES_TOO_LARGE = -11,  /* one TimeSeries alone is larger than a record may be */
 };
 
 enum { WIRE_VARINT = 0, WIRE_I64 = 1, WIRE_LEN = 2, WIRE_I32 = 5 };

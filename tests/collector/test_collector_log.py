@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 from collector_bodies import snappy, up
 from collector_process import Collector, end_of_start, records, running, wait_until_ready
@@ -173,7 +174,7 @@ def test_all_that_is_queued_fails_when_the_writer_ends(tmp_path: Path, monkeypat
         raise RuntimeError("nobody foresaw this")
 
     monkeypatch.setattr("collector.segment.Segment.write", write)
-    queued = [log.append(NewRecord(bytes(16), 1, 0, 0, b"x")) for _ in range(5)]
+    queued = [log.append(NewRecord(bytes(16), 1, 0, 0, b"x"), np.empty(0, np.uint8)) for _ in range(5)]
     assert is_reached.wait(10)
     goes_on.set()
     assert [type(stored.exception(timeout=10)) for stored in queued] == [LogUnavailable] * 5
@@ -181,7 +182,7 @@ def test_all_that_is_queued_fails_when_the_writer_ends(tmp_path: Path, monkeypat
     while not log.has_ended:
         assert time.monotonic() < deadline
     with pytest.raises(LogUnavailable, match="nobody foresaw this"):
-        log.append(NewRecord(bytes(16), 1, 0, 0, b"x")).result(timeout=10)
+        log.append(NewRecord(bytes(16), 1, 0, 0, b"x"), np.empty(0, np.uint8)).result(timeout=10)
     log.close()
 
 
@@ -198,15 +199,15 @@ def test_retention_keeps_the_newest_segment_when_the_next_cannot_be_made(
 
     log = SqliteLog(settings)
     try:
-        log.append(NewRecord(bytes(16), 1, 0, 0, b"x")).result(timeout=10)
+        log.append(NewRecord(bytes(16), 1, 0, 0, b"x"), np.empty(0, np.uint8)).result(timeout=10)
         with monkeypatch.context() as broken:
             broken.setattr("collector.log_sqlite.create", fail)
             broken.setattr("collector.log_sqlite.Segment", fail)
             with pytest.raises(LogUnavailable, match="disk is full"):
-                log.append(NewRecord(bytes([1] * 16), 1, 0, 0, b"y")).result(timeout=10)
+                log.append(NewRecord(bytes([1] * 16), 1, 0, 0, b"y"), np.empty(0, np.uint8)).result(timeout=10)
             time.sleep(0.2)
             assert (folder / segment_file_name(1)).exists()
-        log.append(NewRecord(bytes([1] * 16), 1, 0, 0, b"y")).result(timeout=10)
+        log.append(NewRecord(bytes([1] * 16), 1, 0, 0, b"y"), np.empty(0, np.uint8)).result(timeout=10)
     finally:
         log.close()
     assert records(folder)[-1].position.segment == 2
