@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -23,12 +23,14 @@ from pipeline.report_commands import report_commands, tables_command
 from pipeline.run import Order, merge, run_pipeline
 from pipeline.screen import health_lines
 from pipeline.settings import PipelineSettings
-from pipeline.source_sqlite import SqliteLog
+from pipeline.sources import open_log
 from pipeline.work import Summary, Work
 
 app = command_line("Telemetry from the log to tables of quota against use, and reports from them.")
 
-LogFolder = Annotated[Path, typer.Option("--log", help="Folder of the log that egpu-collector writes.")]
+LogFolder = Annotated[
+    Path | None, typer.Option("--log", help="Folder of the log that egpu-collector writes; none for a topic.")
+]
 WarehouseFolder = Annotated[Path, typer.Option("--warehouse", help="Folder of the tables.")]
 
 
@@ -77,7 +79,7 @@ def summary_fields(summary: Summary) -> dict[str, float]:
 @with_settings(PipelineSettings)
 def run_command(
     *,
-    log: LogFolder,
+    log: LogFolder = None,
     warehouse: WarehouseFolder,
     follow: Annotated[bool, typer.Option("--follow", help="Go on at the log's end until told to stop.")] = False,
     summary_file: Annotated[Path | None, typer.Option(help="Write the counts as JSON to this file.")] = None,
@@ -93,14 +95,13 @@ def run_command(
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
     order = Order(log, warehouse, follow=follow)
-    source = SqliteLog(log)
     with _shown(follow) as shown:
 
         def on_batch(work: Work) -> None:
             if shown is not None:
                 read = work.summary.records
                 now = f"{work.open_counts.read:,} samples, {work.summary.hours} hours"
-                left = source.records_after(work.position)
+                left = work.log.records_after(work.position)
                 shown.update(shown.task_ids[0], completed=read, total=read + left, now=now)
 
         summary = run_pipeline(order, settings, stop=stop, progress=on_batch)
@@ -111,7 +112,7 @@ def run_command(
 @with_settings(PipelineSettings)
 def finalise(
     *,
-    log: LogFolder,
+    log: LogFolder = None,
     warehouse: WarehouseFolder,
     summary_file: Annotated[Path | None, typer.Option(help="Write the counts as JSON to this file.")] = None,
     settings: PipelineSettings,
@@ -127,10 +128,12 @@ app.command("tables")(tables_command)
 
 @app.command("doctor")
 @with_settings(PipelineSettings)
-def doctor_command(*, log: LogFolder, warehouse: WarehouseFolder, settings: PipelineSettings) -> None:  # noqa: ARG001
+def doctor_command(*, log: LogFolder = None, warehouse: WarehouseFolder, settings: PipelineSettings) -> None:
     """One screen: lag, corrupt and lost records, late samples, unattributed share, last closed hour, disk."""
     grid = Table.grid(padding=(0, 2))
-    for what, finding in health_lines(examine(log, warehouse), attributed=ATTRIBUTED):
+    with closing(open_log(log, settings, follow=False, stop=threading.Event())) as source:
+        health = examine(source, warehouse)
+    for what, finding in health_lines(health, attributed=ATTRIBUTED):
         grid.add_row(what, finding)
     Console().print(grid)
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from egpu_runtime.contract.process import Failure
 from egpu_runtime.contract.units import SECOND_MS
-from pipeline.finalise import HourFacts, LogFound, day_of, other_log, reached_in_log
+from pipeline.finalise import HourFacts, LogFound, begun, day_of, other_log, reached_in_log
+from pipeline.reading import Log
 from pipeline.screen import Health
-from pipeline.source_sqlite import SqliteLog
 from pipeline.tables import Warehouse
 from pipeline.warehouse_duckdb import attribution_of_last_day
 
@@ -18,24 +18,22 @@ def _last_full_day(hours: dict[int, HourFacts]) -> int | None:
     return days[-2] if len(days) > 1 else days[-1] if days else None
 
 
-def examine(log_folder: Path, warehouse_folder: Path) -> Health:
+def examine(log: Log, warehouse_folder: Path) -> Health:
     """Look, change nothing; works beside a running pipeline. Raises Failure where a folder is missing."""
     if not warehouse_folder.is_dir():
         raise Failure(f"no warehouse folder {warehouse_folder}")
-    log = SqliteLog(log_folder)
     warehouse = Warehouse(warehouse_folder)
-    checkpoint = warehouse.read_checkpoint()
     hours = warehouse.hours().finalised
+    checkpoint = begun(warehouse.read_checkpoint(), hours, log.start)
     late = warehouse.read_late()
     read = reached_in_log(checkpoint, hours)
-    end = log.end()
     last = max(hours, default=None)
     day = _last_full_day(hours)
     attribution = attribution_of_last_day(warehouse_folder).rows if hours else ()
     return Health(
-        other_log=other_log(checkpoint, read, LogFound(log.found_identity(), log.end_place())),
+        other_log=other_log(checkpoint, read, LogFound(log.found_identity(), log.start, log.end_place())),
         lag_records=log.records_after(read),
-        lag_received_ms=max(end.received_ms - log.received_ms(read), 0),
+        lag_received_ms=log.lag_ms(read),
         last_hour=f"{datetime.fromtimestamp(last / SECOND_MS, UTC):%Y-%m-%d %H:00} UTC" if last is not None else "none",
         hour_count=len(hours),
         corrupt_count=checkpoint.corrupt_count,

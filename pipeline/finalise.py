@@ -4,9 +4,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
-from collector.contract.record import START, Position
+from collector.contract.record import Position
 from egpu_runtime.contract.units import DAY_MS, HOUR_MS, floor_ms
 from pipeline.contract.tables import WAREHOUSE_SCHEMA_VERSION
+from pipeline.frontier import START_OF_SEGMENTS, Frontier
 from pipeline.hours import Bucket, LateRecord, SampleCounts
 
 Decision = Literal["pending", "merged", "too_late"]
@@ -17,13 +18,14 @@ CORRUPT_NAMED_MAX: Final = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HourFacts:
-    """Of one finalised hour: its version (1 = first), the records it was made from (first and last position, receive
-    time of the first, ms), distinct samples, samples refused as too late, and whether it was closed early."""
+    """Of one finalised hour: its version (1 = first), the records it was made from (where they begin and up to where
+    the log was read, receive time of the first, ms), distinct samples, samples refused as too late, and whether it
+    was closed early."""
 
     hour_ms: int
     version: int
-    first: Position
-    included: Position
+    first: Frontier
+    included: Frontier
     first_received_ms: int
     sample_count: int
     too_late_count: int = 0
@@ -63,14 +65,14 @@ class Checkpoint:
     ``sample_interval_seconds`` = the settings hours were last made with, 0 = not known.
     """
 
-    position: Position = START
+    position: Frontier = START_OF_SEGMENTS
     log_identity: str = ""
     fixed_until_ms: int = 0
     samples: SampleCounts = field(default_factory=SampleCounts)
-    counted: Position = START
+    counted: Frontier = START_OF_SEGMENTS
     closed_until_ms: int = 0
     corrupt_count: int = 0
-    corrupt_last: Position = START
+    corrupt_last: Frontier = START_OF_SEGMENTS
     corrupt_named: tuple[str, ...] = ()
     gaps: tuple[str, ...] = ()
     window_seconds: int = 0
@@ -79,24 +81,25 @@ class Checkpoint:
 
     def with_corrupt(self, position: Position, why: str) -> "Checkpoint":
         """Count a corrupt record once, however often it is read."""
-        if position <= self.corrupt_last:
+        if self.corrupt_last.covers(position):
             return self
-        named = (*self.corrupt_named, f"segment {position.segment} row {position.row}: {why}")
+        named = (*self.corrupt_named, f"{self.corrupt_last.name(position)}: {why}")
         return replace(
             self,
             corrupt_count=self.corrupt_count + 1,
-            corrupt_last=position,
+            corrupt_last=self.corrupt_last.advanced([position]),
             corrupt_named=named[-CORRUPT_NAMED_MAX:],
         )
 
-    def of_another_log(self, identity: str, *, gap: str, fixed_until_ms: int) -> "Checkpoint":
+    def begun_at(self, start: Frontier) -> "Checkpoint":
+        """At the start of a log; frontiers of its kind from here on."""
+        return replace(self, position=start, counted=start, corrupt_last=start)
+
+    def of_another_log(self, found: "LogFound", *, gap: str, fixed_until_ms: int) -> "Checkpoint":
         """Go on at the start of another log; hours made so far stay as they are, for no log holds all of them."""
         return replace(
-            self,
-            position=START,
-            counted=START,
-            corrupt_last=START,
-            log_identity=identity,
+            self.begun_at(found.start),
+            log_identity=found.identity,
             fixed_until_ms=max(fixed_until_ms, self.fixed_until_ms),
             gaps=(*self.gaps, gap),
         )
@@ -104,30 +107,42 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class LogFound:
-    """A log folder as it is now: its identity (empty = not given) and the place of its last record."""
+    """A log as it is now: its identity (empty = not given), its start, and the place of its last record."""
 
     identity: str
-    end: Position
+    start: Frontier
+    end: Frontier
 
 
-def reached_in_log(checkpoint: Checkpoint, hours: Mapping[int, HourFacts]) -> Position:
-    """The last record that the checkpoint or an hour made from the same log includes."""
-    return max([checkpoint.position, *included_in_hours(checkpoint, hours).values()])
+def begun(checkpoint: Checkpoint, hours: Mapping[int, HourFacts], start: Frontier) -> Checkpoint:
+    """A checkpoint that was never written, at the start of the log; hours a kill left before it are of the same kind
+    of log."""
+    new = not checkpoint.log_identity and not checkpoint.position.beyond(START_OF_SEGMENTS)
+    same = all(facts.included.partitioned == start.partitioned for facts in hours.values())
+    return checkpoint.begun_at(start) if new and same else checkpoint
 
 
-def included_in_hours(checkpoint: Checkpoint, hours: Mapping[int, HourFacts]) -> dict[int, Position]:
-    """Hours (starts, ms) made from the checkpoint's log, with the last record each includes."""
+def reached_in_log(checkpoint: Checkpoint, hours: Mapping[int, HourFacts]) -> Frontier:
+    """Up to where the checkpoint or an hour made from the same log includes it."""
+    included = included_in_hours(checkpoint, hours).values()
+    return checkpoint.position.advanced(place for frontier in included for place in frontier.places)
+
+
+def included_in_hours(checkpoint: Checkpoint, hours: Mapping[int, HourFacts]) -> dict[int, Frontier]:
+    """Hours (starts, ms) made from the checkpoint's log, with the place up to which each includes it."""
     return {hour_ms: facts.included for hour_ms, facts in hours.items() if hour_ms >= checkpoint.fixed_until_ms}
 
 
-def other_log(checkpoint: Checkpoint, reached: Position, found: LogFound) -> str | None:
+def other_log(checkpoint: Checkpoint, reached: Frontier, found: LogFound) -> str | None:
     """Why a log is not the one that was read so far, None when it may be. A checkpoint without an identity is of
     whatever log goes at least as far as it does: it may be older than identities are."""
     if checkpoint.log_identity and found.identity != checkpoint.log_identity:
         return f"its identity is {found.identity or 'not given'}, not {checkpoint.log_identity}"
-    if reached > found.end:
-        ends, was_read = (f"segment {place.segment} row {place.row}" for place in (found.end, reached))
-        return f"it ends at {ends} and {was_read} was read"
+    if reached.partitioned != found.end.partitioned:
+        return f"it is read up to {found.end}, and {reached} was read"
+    if beyond := reached.beyond(found.end):
+        ends = ", ".join(found.end.name(found.end.place_of(place)) for place in beyond)
+        return f"it ends at {ends} and {', '.join(map(reached.name, beyond))} was read"
     return None
 
 
@@ -195,9 +210,9 @@ class LateBook:
 
 @dataclass(frozen=True, slots=True)
 class LateRules:
-    """What the log still holds (oldest segment), how late is accepted (ms), the oldest hour that may change (ms)."""
+    """What the log no longer holds, how late is accepted (ms), the oldest hour that may change (ms)."""
 
-    segment_oldest: int
+    lost: Frontier
     late_accept_ms: int
     hour_oldest_ms: int
 
@@ -214,7 +229,7 @@ def hours_to_make_again(late: LateBook, hours: Mapping[int, HourFacts], rules: L
         facts = hours.get(note.hour_ms)
         if note.hour_ms < rules.hour_oldest_ms:
             late.decide(key, "too_late")
-        elif facts is not None and note.position <= facts.included:
+        elif facts is not None and facts.included.covers(note.position):
             late.decide(key, "merged")
         elif facts is not None and _is_too_late(note, facts, rules):
             late.decide(key, "too_late")
@@ -228,20 +243,23 @@ def closed_and_held(torn: Iterable[int], hours: Mapping[int, HourFacts], rules: 
     return [
         hour_ms
         for hour_ms in torn
-        if hour_ms >= rules.hour_oldest_ms
-        and (hour_ms not in hours or hours[hour_ms].first.segment >= rules.segment_oldest)
+        if hour_ms >= rules.hour_oldest_ms and (hour_ms not in hours or is_held(hours[hour_ms], rules.lost))
     ]
+
+
+def is_held(facts: HourFacts, lost: Frontier) -> bool:
+    """Whether all records of an hour are still in the log."""
+    return not any(lost.covers(first) for first in facts.first.places)
 
 
 def _is_too_late(note: LateNote, facts: HourFacts, rules: LateRules) -> bool:
     too_old = note.received_ms - facts.first_received_ms > rules.late_accept_ms
-    return too_old or facts.first.segment < rules.segment_oldest
+    return too_old or not is_held(facts, rules.lost)
 
 
-def restart_position(buckets: Iterable[Bucket], read: Position) -> Position:
-    """The position to read on from after a restart: before the first record that an open hour needs."""
-    first = min((bucket.first for bucket in buckets), default=None)
-    return read if first is None else min(read, Position(first.segment, first.row - 1))
+def restart_position(buckets: Iterable[Bucket], read: Frontier) -> Frontier:
+    """The place to read on from after a restart: before the first record that an open hour needs."""
+    return read.before(first for bucket in buckets for first in bucket.firsts.values())
 
 
 def day_of(hour_ms: int) -> int:

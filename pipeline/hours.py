@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from collector.contract.record import Position
 from egpu_runtime.contract.units import HOUR_MS, MINUTE_MS, STALE_MARKER_BITS
+from pipeline.frontier import Frontier
 from pipeline.normalise import SeriesTable
 from pipeline.rollup import Flags, Floats, HourSamples, Ints, Numbers
 
@@ -79,11 +80,11 @@ class LateRecord:
 
 @dataclass(slots=True)
 class Bucket:
-    """One open hour: its samples so far, and where in the log it begins."""
+    """One open hour: its samples so far, and where in the log it begins: ``firsts`` = its first record in each
+    segment (or partition) of the log, ``first_received_ms`` = when the first of all was received."""
 
-    first: Position
     first_received_ms: int
-    last: Position
+    firsts: dict[int, Position] = field(default_factory=dict)
     chunks: list[HourSamples] = field(default_factory=list)
     sample_count: int = 0
     inside_count: int = 0
@@ -134,7 +135,8 @@ def keep_valid(batch: Batch, table: SeriesTable, counts: SampleCounts) -> _Kept:
 class OpenHours:
     """Hours being filled from the log, in log order.
 
-    ``finalised`` maps the start of a finalised hour (ms) to the last position it includes; the owner may add to it.
+    ``finalised`` maps the start of a finalised hour (ms) to the place up to which it includes the log; the owner may
+    add to it.
     Hours that end at or before ``closed_until_ms`` are closed: samples for them are late unless already included.
     ``only`` restricts to some hours, as when they are made again from the log; then nothing is late.
     """
@@ -144,7 +146,7 @@ class OpenHours:
         *,
         window_ms: int,
         late_accept_ms: int,
-        finalised: Mapping[int, Position],
+        finalised: Mapping[int, Frontier],
         only: frozenset[int] | None = None,
     ) -> None:
         self._window_ms = window_ms
@@ -189,10 +191,13 @@ class OpenHours:
         if newest > int(batch.received_ms.min()) + FUTURE_MS_MAX:
             return False
         received_ms = int(batch.received_ms.max())
+        segments = {position.segment for position in batch.positions}
         reach_ms = newest + (self._window_ms if table.counter.any() else 0)
         for hour_ms in range(oldest, reach_ms + 1, HOUR_MS):
             bucket = self.buckets.get(hour_ms)
             if bucket is None or received_ms - bucket.first_received_ms > self._late_accept_ms:
+                return False
+            if not segments <= bucket.firsts.keys() or batch.received_ms.min() < bucket.first_received_ms:
                 return False
         return True
 
@@ -232,22 +237,24 @@ class OpenHours:
         position, received_ms = batch.positions[0], int(batch.received_ms[0])
         bucket = self.buckets.get(hour_ms)
         if bucket is None:
-            bucket = self.buckets[hour_ms] = Bucket(position, received_ms, position)
+            bucket = self.buckets[hour_ms] = Bucket(received_ms)
+        # Records of different partitions come nearly by receive time.
+        bucket.first_received_ms = min(bucket.first_received_ms, received_ms)
         if int(batch.received_ms[-1]) - bucket.first_received_ms > self._late_accept_ms:
             self.counts.too_late += len(samples.series)
             bucket.late_count += len(samples.series)
             self.late.append(LateRecord(position, hour_ms, received_ms, len(samples.series), too_late=True))
             return
+        bucket.firsts.setdefault(position.segment, position)
         time = (samples.timestamp_ms - (hour_ms - self._window_ms)).astype(np.int32)
         bucket.chunks.append(HourSamples(samples.series, time, samples.value))
-        bucket.last = batch.positions[-1]
         bucket.sample_count += len(time)
         bucket.inside_count += len(time) if inside else 0
 
     def _note_late(self, batch: Batch, hour_ms: int, sample_count: int) -> None:
         position = batch.positions[0]
         included = self._finalised.get(hour_ms)
-        if included is not None and position <= included:
+        if included is not None and included.covers(position):
             return
         self.counts.late += sample_count
         self.late.append(

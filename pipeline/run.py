@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,8 +12,10 @@ from typing import Final
 
 from egpu_runtime.contract.process import Failure
 from egpu_runtime.contract.units import SECOND_MS
+from pipeline.read_ahead import DecodingThread, Reading
+from pipeline.reading import Log, LogGap, ReadingStopped
 from pipeline.settings import PipelineSettings
-from pipeline.source_sqlite import DecodingThread, LogGap, Reading, SqliteLog
+from pipeline.sources import open_log
 from pipeline.tables import Warehouse
 from pipeline.work import Summary, Work
 
@@ -22,9 +24,9 @@ _LOG: Final = logging.getLogger("egpu-pipeline")
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to run: the log and warehouse folders, and whether to follow the log."""
+    """What to run: the log's folder (None for a topic) and the warehouse's, and whether to follow the log."""
 
-    log: Path
+    log: Path | None
     warehouse: Path
     follow: bool = False
 
@@ -41,24 +43,29 @@ def _say_closed(work: Work, *, follow: bool) -> None:
     work.closed.clear()
 
 
-def _read_log(work: Work, log: SqliteLog, order: Order, *, stop: threading.Event, progress: Progress) -> None:
+def _feed(work: Work, ahead: DecodingThread, order: Order, progress: Progress) -> None:
+    """Hand the batches of one reading to the work, until it ends or a gap is met."""
+    for decoded in ahead:
+        if decoded is None:
+            if order.follow:
+                work.rest()
+                _say_closed(work, follow=order.follow)
+            continue
+        work.take(decoded)
+        _say_closed(work, follow=order.follow)
+        progress(work)
+
+
+def _read_log(work: Work, order: Order, *, stop: threading.Event, progress: Progress) -> None:
     """Feed the work from the log until its end, or with ``follow`` until told to stop."""
     settings = work.settings
     reading = Reading(settings.series_count_max, settings.batch_samples_max, order.follow, settings.poll_seconds)
     if order.follow:
-        place = work.position
-        _LOG.info("reading the log %s after segment %d row %d", order.log, place.segment, place.row)
+        _LOG.info("reading the log %s after %s", work.log.name, work.position)
     while True:
+        ahead = DecodingThread(work.log, work.position, reading=reading, stop=stop)
         try:
-            for decoded in DecodingThread(log, work.position, reading=reading, stop=stop):
-                if decoded is None:
-                    if order.follow:
-                        work.rest()
-                        _say_closed(work, follow=order.follow)
-                    continue
-                work.take(decoded)
-                _say_closed(work, follow=order.follow)
-                progress(work)
+            _feed(work, ahead, order, progress)
             return
         except LogGap as gap:
             if not settings.accept_gap:
@@ -68,18 +75,21 @@ def _read_log(work: Work, log: SqliteLog, order: Order, *, stop: threading.Event
                 ) from gap
             _LOG.warning("going on after lost records: %s", gap)
             work.accept_gap(gap)
+        finally:
+            ahead.close()
 
 
 @contextmanager
-def _working(order: Order, settings: PipelineSettings) -> Iterator[tuple[Work, SqliteLog]]:
+def _working(log: Log, order: Order, settings: PipelineSettings) -> Iterator[Work]:
     """Hold the warehouse; commit at the end; the time taken goes into the summary."""
     started = time.monotonic()
-    log = SqliteLog(order.log)
     warehouse = Warehouse(order.warehouse)
     warehouse.hold()
     try:
         work = Work(log, warehouse, settings=settings, clock=time.monotonic)
-        yield work, log
+        # Told to stop while the log could not be read: what was done so far is kept.
+        with suppress(ReadingStopped):
+            yield work
         work.retire()
         work.write_state()
         work.summary.samples.add(work.open_counts)
@@ -93,13 +103,16 @@ def run_pipeline(order: Order, settings: PipelineSettings, *, stop: threading.Ev
 
     Raises Failure where a person can act.
     """
-    with _working(order, settings) as (work, log):
+    with closing(open_log(order.log, settings, follow=order.follow, stop=stop)) as log:
         try:
-            _read_log(work, log, order, stop=stop, progress=progress)
-            work.summary.stopped_early = stop.is_set() and not order.follow
-            if not order.follow and not work.summary.stopped_early:
-                work.close_all()
-                work.merge_late()
+            with _working(log, order, settings) as work:
+                _read_log(work, order, stop=stop, progress=progress)
+                work.summary.stopped_early = stop.is_set() and not order.follow
+                if not order.follow and not work.summary.stopped_early:
+                    work.close_all()
+                    work.merge_late()
+        except ReadingStopped:
+            return Summary(stopped_early=not order.follow)
         finally:
             stop.set()
     return work.summary
@@ -107,6 +120,9 @@ def run_pipeline(order: Order, settings: PipelineSettings, *, stop: threading.Ev
 
 def merge(order: Order, settings: PipelineSettings) -> Summary:
     """Only merge what came late so far and make stale profiles; reads no new records."""
-    with _working(order, settings) as (work, _):
+    with (
+        closing(open_log(order.log, settings, follow=False, stop=threading.Event())) as log,
+        _working(log, order, settings) as work,
+    ):
         work.merge_late()
     return work.summary

@@ -1,16 +1,20 @@
 """Settings of ``egpu-pipeline``."""
 
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from collector.contract.topic import TOPIC_DEFAULT
 from egpu_runtime.contract.configuration import ProcessSettings
 
 
 @dataclass(frozen=True, kw_only=True)
 class PipelineSettings(ProcessSettings):
     """What ``egpu-pipeline`` can be told."""
+
+    source: Literal["sqlite", "kafka"] = "sqlite"
+    """Which log is read: ``sqlite``, the folder given by --log, or ``kafka``, a topic. Default sqlite."""
 
     window_seconds: Annotated[int, Meta(ge=1, le=3600)] = 300
     """Length of a window, seconds; must divide an hour. Default 300: what the tables are named after."""
@@ -69,3 +73,56 @@ class PipelineSettings(ProcessSettings):
     warehouse was made from: hours made so far then stay as they are (samples for them are too late), and the new log is
     read from its start. What was lost is kept by name. Default off: lost samples are an error that a person should
     see."""
+
+    kafka_bootstrap_servers: str = "127.0.0.1:9092"
+    """Brokers to ask first, HOST:PORT with commas between. Default 127.0.0.1:9092."""
+
+    kafka_topic: str = TOPIC_DEFAULT
+    """Topic that is the log. Default egpu-samples."""
+
+    kafka_properties: dict[str, str] = field(default_factory=dict)
+    """Further librdkafka properties, a table: ``security.protocol``, ``sasl.*``, ``ssl.*``, ``group.id`` and the like.
+    Those that reading rests on cannot be set here. Default none."""
+
+    kafka_silence_seconds_max: Annotated[float, Meta(gt=0)] = 30.0
+    """Seconds without an answer of the brokers after which a run ends with an error; with --follow it waits on, and
+    says so as often. Default 30: a broker that starts anew is back by then."""
+
+    flink_rest_url: str = "http://127.0.0.1:8081"
+    """Address of the REST API of Flink's JobManager. Default http://127.0.0.1:8081, Flink's own port."""
+
+    flink_jar: str = ""
+    """File of the job's jar, which ``submit`` uploads. Default none: ``deploy/engines/engines.py jar`` builds it and
+    prints its path."""
+
+    flink_job_name: str = "egpu-series-windows"
+    """Name of the job; one of this name runs at a time. Default egpu-series-windows."""
+
+    flink_parallelism: Annotated[int, Meta(ge=1, le=32_768)] = 1
+    """Slots the job takes, count. Default 1: some hundred thousand samples a second."""
+
+    flink_checkpoint_directory: str = ""
+    """Address, as Flink reads it (``file:///...``, ``s3://...``), under which the job's checkpoints and savepoints are
+    kept. Default none: a folder of the job's name where the cluster keeps its checkpoints."""
+
+    flink_checkpoint_seconds: Annotated[int, Meta(ge=1)] = 60
+    """Seconds between checkpoints; rows are visible as series windows from the next one on. Default 60: each writes a
+    file per hour and slot."""
+
+    flink_idle_seconds: Annotated[int, Meta(ge=1)] = 120
+    """Seconds without a record after which a partition no longer holds back the others' hours. Default 120: several
+    scrapes."""
+
+    flink_kafka_properties: dict[str, str] = field(default_factory=dict)
+    """Properties of Kafka's Java client in the job, a table: ``security.protocol``, ``sasl.jaas.config`` and the like.
+    Default none."""
+
+    flink_settings: dict[str, str] = field(default_factory=dict)
+    """Settings of Flink for the job, a table, as ``restart-strategy.type``. Default none: the cluster's."""
+
+    hive_conf_directory: str = ""
+    """Folder of hive-site.xml on the machines of Flink; the metastore's address is in it. Default none: ``submit`` asks
+    for it."""
+
+    hive_database: str = "default"
+    """Database of the tables in Hive. Default ``default``."""

@@ -1,17 +1,12 @@
-"""The SQLite log: read a bounded number of batches, close; decode ahead in a thread of its own."""
+"""The SQLite log: read a bounded number of batches, close."""
 
-import queue
 import sqlite3
-import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from collector.contract.record import (
     LOG_SCHEMA_VERSION,
@@ -22,37 +17,11 @@ from collector.contract.record import (
     segment_file_name,
     segment_number,
 )
-from collector.contract.samples import CorruptRecord, SampleDecoder, Samples
 from egpu_runtime.contract.process import Failure
-from pipeline.hours import Batch
-
-READER_NAME: Final = "pipeline"
-"""Name of our informative position file in the log folder."""
-
-_AHEAD_MAX: Final = 3
-"""Decoded batches that wait while rows are made, count."""
-
-_STOP_POLL_SECONDS: Final = 0.2
+from pipeline.frontier import START_OF_SEGMENTS, Frontier
+from pipeline.reading import READER_NAME, LogGap
 
 _ROW_MAX: Final = (1 << 63) - 1
-
-T = TypeVar("T", np.int32, np.int64, np.float64)
-
-
-class LogGap(Exception):  # noqa: N818 - reads as the sentence "raise LogGap(what, ...)"
-    """Records were removed before they were read. ``resume`` is the position after the gap."""
-
-    def __init__(self, what: str, resume: Position) -> None:
-        super().__init__(what)
-        self.resume = resume
-
-
-@dataclass(frozen=True, slots=True)
-class LogEnd:
-    """Where the log ends: position and receive time (ms) of its last record, 0 when it is empty."""
-
-    position: Position
-    received_ms: int
 
 
 class SqliteLog:
@@ -61,11 +30,19 @@ class SqliteLog:
     ``identity`` is the log's that records are read of, empty while none was met; a segment of another log is refused.
     """
 
+    start = START_OF_SEGMENTS
+    """Before the first record; a frontier of this log has one place."""
+
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.identity = ""
         if not folder.is_dir():
             raise Failure(f"no log folder {folder}")
+
+    @property
+    def name(self) -> str:
+        """The log's folder."""
+        return str(self._folder)
 
     def segments(self) -> list[int]:
         """Numbers of the segments that are there, ascending."""
@@ -141,11 +118,15 @@ class SqliteLog:
                     break
         return records
 
-    def read(self, after: Position, sample_count_max: int) -> tuple[list[Record], Position]:
-        """Some records after a position and the position reached; no records when there are none yet.
+    def read(self, after: Frontier, sample_count_max: int) -> tuple[list[Record], Frontier]:
+        """Some records after a place and the place reached; no records when there are none yet.
 
-        When a segment is read to its end and a later one exists, the position moves before that one.
+        When a segment is read to its end and a later one exists, the place moves before that one.
         """
+        records, position = self._read(after.places[0], sample_count_max)
+        return records, Frontier((position,))
+
+    def _read(self, after: Position, sample_count_max: int) -> tuple[list[Record], Position]:
         segments = self.segments()
         position = _place(segments, after)
         while position.segment in segments:
@@ -159,20 +140,21 @@ class SqliteLog:
             if not later:
                 break
             position = _place(segments, Position(position.segment + 1, 0))
-        if position > self.end_place():
+        if position > self._end():
             raise Failure(
                 f"{self._folder} has become another log: it ends before segment {position.segment} row "
                 f"{position.row}, which was read: start again"
             )
         return [], position
 
-    def read_between(self, times_ms: range, upto: Position, *, sample_count_max: int) -> Iterator[list[Record]]:
-        """Records up to a position that may hold samples with times in ``times_ms``, some at a time."""
+    def read_between(self, times_ms: range, upto: Frontier, *, sample_count_max: int) -> Iterator[list[Record]]:
+        """Records up to a place that may hold samples with times in ``times_ms``, some at a time."""
+        last = upto.places[0]
         for segment in self.segments():
-            if segment > upto.segment:
+            if segment > last.segment:
                 return
             where = "timestamp_max_ms >= ? AND timestamp_min_ms < ? AND row <= ?"
-            row_max = upto.row if segment == upto.segment else _ROW_MAX
+            row_max = last.row if segment == last.segment else _ROW_MAX
             values = (times_ms.start, times_ms.stop, row_max)
             position = Position(segment, 0)
             while records := self._select(position, where, values, sample_count_max=sample_count_max):
@@ -184,22 +166,23 @@ class SqliteLog:
             found: tuple[int, ...] | None = connection.execute(query, values).fetchone() if connection else None
         return found
 
-    def end(self) -> LogEnd:
-        """The last record of the log."""
-        for segment in reversed(self.segments()):
-            found = self._ask(segment, "SELECT row, received_ms FROM record ORDER BY row DESC LIMIT 1")
-            if found:
-                return LogEnd(Position(segment, found[0]), found[1])
-        return LogEnd(Position(0, 0), 0)
-
-    def end_place(self) -> Position:
-        """The last place of the log: its newest segment, and the last record there (0 while it has none)."""
+    def _end(self) -> Position:
+        """The newest segment, and the last record there (0 while it has none)."""
         last = max(self.segments(), default=0)
         found = self._ask(last, "SELECT coalesce(max(row), 0) FROM record") if last else None
         return Position(last, found[0] if found else 0)
 
-    def records_after(self, position: Position) -> int:
-        """Records that a reader at a position has not read."""
+    def end_place(self) -> Frontier:
+        """The last place of the log."""
+        return Frontier((self._end(),))
+
+    def lost(self) -> Frontier:
+        """Covers the records that retention has removed: those before the oldest segment."""
+        return Frontier((Position(min(self.segments(), default=0), 0),))
+
+    def records_after(self, place: Frontier) -> int:
+        """Records that a reader at a place has not read."""
+        position = place.places[0]
         count = 0
         for segment in self.segments():
             row = position.row if segment == position.segment else 0
@@ -208,22 +191,36 @@ class SqliteLog:
                 count += max(found[0] - row, 0)
         return count
 
-    def received_ms(self, position: Position) -> int:
+    def lag_ms(self, place: Frontier) -> int:
+        """Receive time of the log's last record less that of the last one read, ms; 0 when there is none."""
+        return max(self._last_received_ms() - self._received_ms(place.places[0]), 0)
+
+    def _last_received_ms(self) -> int:
+        for segment in reversed(self.segments()):
+            found = self._ask(segment, "SELECT received_ms FROM record ORDER BY row DESC LIMIT 1")
+            if found:
+                return found[0]
+        return 0
+
+    def _received_ms(self, position: Position) -> int:
         """Receive time of a record or the first one after it in its segment, ms; 0 when there is none."""
         found = self._ask(
             position.segment, "SELECT received_ms FROM record WHERE row >= ? ORDER BY row LIMIT 1", position.row
         )
         return found[0] if found else 0
 
-    def note_position(self, position: Position) -> None:
-        """Leave an informative copy of our position for the log's own lag; a read-only log folder goes without."""
+    def note_position(self, place: Frontier) -> None:
+        """Leave an informative copy of our place for the log's own lag; a read-only log folder goes without."""
         path = self._folder / f"{READER_NAME}{READER_SUFFIX}"
         writing = path.with_suffix(".writing")
         try:
-            writing.write_bytes(msgspec.json.encode(position))
+            writing.write_bytes(msgspec.json.encode(place.places[0]))
             writing.rename(path)
         except OSError:
             return
+
+    def close(self) -> None:
+        """Nothing is held between reads."""
 
 
 def _identity_in(connection: sqlite3.Connection) -> str:
@@ -243,148 +240,7 @@ def _place(segments: list[int], after: Position) -> Position:
     if after.segment == 0:
         return resume
     if after.row > 0:
-        raise LogGap(f"segment {after.segment} after row {after.row} up to segment {later[0] - 1}", resume)
-    raise LogGap(f"segments {after.segment} to {later[0] - 1}", resume)
-
-
-@dataclass(frozen=True, slots=True)
-class DecodedBatch:
-    """A batch with the series that are new in it; ``generation`` counts fresh starts of the series cache.
-
-    ``position`` is the place reached in the log; ``corrupt`` names records that could not be decoded, and why.
-    """
-
-    batch: Batch
-    generation: int
-    new_labels: tuple[tuple[tuple[str, str], ...], ...]
-    corrupt: tuple[tuple[Position, str], ...]
-    position: Position
-
-
-@dataclass(slots=True)
-class _Pending:
-    """A batch being put together."""
-
-    generation: int
-    records: list[Record] = field(default_factory=list)
-    samples: list[Samples] = field(default_factory=list)
-    labels: list[tuple[tuple[str, str], ...]] = field(default_factory=list)
-    corrupt: list[tuple[Position, str]] = field(default_factory=list)
-
-    def pack(self, position: Position) -> DecodedBatch:
-        batch = Batch(
-            tuple(record.position for record in self.records),
-            np.array([record.received_ms for record in self.records], np.int64),
-            np.array([len(samples.series) for samples in self.samples], np.int64),
-            _join([samples.series for samples in self.samples], np.int32),
-            _join([samples.timestamp_ms for samples in self.samples], np.int64),
-            _join([samples.value for samples in self.samples], np.float64),
-        )
-        return DecodedBatch(batch, self.generation, tuple(self.labels), tuple(self.corrupt), position)
-
-
-def _join(arrays: list[NDArray[T]], kind: type[T]) -> NDArray[T]:
-    return np.concatenate(arrays) if arrays else np.empty(0, kind)
-
-
-class RecordDecoder:
-    """Turns records into batches with one series cache. One per thread."""
-
-    def __init__(self, series_count_max: int) -> None:
-        self._decoder = SampleDecoder(series_count_max=series_count_max)
-        self._known = 0
-
-    def decode(self, records: Iterable[Record], position: Position) -> Iterator[DecodedBatch]:
-        """One batch, or several where the series cache starts afresh in between; ``position`` = place reached."""
-        pending = _Pending(self._decoder.generation)
-        before = None
-        for record in records:
-            samples = None
-            try:
-                samples = self._decoder.decode(record.block)
-            except CorruptRecord as error:
-                pending.corrupt.append((record.position, str(error)))
-            if self._decoder.generation != pending.generation:
-                # What was decoded before has its labels already; ids start again with this record.
-                yield pending.pack(before or position)
-                pending = _Pending(self._decoder.generation)
-                self._known = 0
-            pending.labels.extend(self._new_labels())
-            if samples is not None:
-                pending.records.append(record)
-                pending.samples.append(samples)
-            before = record.position
-        yield pending.pack(position)
-
-    def _new_labels(self) -> list[tuple[tuple[str, str], ...]]:
-        count = self._decoder.series_count
-        labels = [self._decoder.labels(series) for series in range(self._known, count)]
-        self._known = count
-        return labels
-
-
-class DecodingThread:
-    """Reads and decodes ahead of its consumer. Iterating gives batches, and None whenever the log's end is reached.
-
-    With ``follow`` the end is asked again every ``poll_seconds`` until ``stop`` is set; else the first end is the last.
-    What was read and not taken when it stops is read again next time. An error of the thread is raised where it is
-    iterated.
-    """
-
-    def __init__(self, log: SqliteLog, after: Position, *, reading: "Reading", stop: threading.Event) -> None:
-        self._log = log
-        self._after = after
-        self._reading = reading
-        self._queue: queue.Queue[DecodedBatch | Exception | None] = queue.Queue(_AHEAD_MAX)
-        self._stopped = stop
-        self._thread = threading.Thread(target=self._run, name="decode", daemon=True)
-        self._thread.start()
-
-    def __iter__(self) -> Iterator[DecodedBatch | None]:
-        while not self._stopped.is_set():
-            try:
-                item = self._queue.get(timeout=_STOP_POLL_SECONDS)
-            except queue.Empty:
-                continue
-            if isinstance(item, Exception):
-                raise item
-            yield item
-            if item is None and not self._reading.follow:
-                return
-
-    def _put(self, item: DecodedBatch | Exception | None) -> None:
-        while not self._stopped.is_set():
-            try:
-                self._queue.put(item, timeout=_STOP_POLL_SECONDS)
-                return
-            except queue.Full:
-                continue
-
-    def _run(self) -> None:
-        try:
-            self._read_on()
-        except (Failure, LogGap, OSError, MemoryError, sqlite3.Error, ImportError) as error:
-            self._put(error)
-
-    def _read_on(self) -> None:
-        decoder = RecordDecoder(self._reading.series_count_max)
-        position = self._after
-        while not self._stopped.is_set():
-            records, position = self._log.read(position, self._reading.batch_samples_max)
-            for decoded in decoder.decode(records, position):
-                self._put(decoded)
-            if not records:
-                self._put(None)
-                if not self._reading.follow:
-                    return
-                self._stopped.wait(self._reading.poll_seconds)
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """How the log is read: bounds by count, whether to go on at its end, and the pause there in seconds."""
-
-    series_count_max: int
-    batch_samples_max: int
-    follow: bool
-    poll_seconds: float
+        what = f"segment {after.segment} after row {after.row} up to segment {later[0] - 1}"
+    else:
+        what = f"segments {after.segment} to {later[0] - 1}"
+    raise LogGap(what, Frontier((resume,)))

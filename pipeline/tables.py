@@ -42,6 +42,8 @@ _STATE_FOLDER: Final = "state"
 _CHECKPOINT_FILE: Final = "checkpoint.json"
 _LOCK_FILE: Final = "lock"
 _TEMPORARY_FILE: Final = ".writing"
+_MANIFEST_FILE_ONCE: Final = "manifest.json"
+"""Name of the manifest before it was hidden from Hive, which would read it as rows."""
 
 F = TypeVar("F", FileFacts, DayFacts, Checkpoint)
 
@@ -82,19 +84,31 @@ def _writing_to(path: Path) -> Iterator[None]:
 
 
 def _decode(text: bytes, kind: type[F], path: Path) -> F:
-    """Facts of one of our files; refuses what a newer program wrote."""
+    """Facts of one of our files, an older program's too; refuses what a newer program wrote."""
     try:
-        version = msgspec.json.decode(text, type=dict[str, object])
-        inner = version.get("hour", version)
+        facts = msgspec.json.decode(text, type=dict[str, object])
+        inner = facts.get("hour", facts)
         found = inner.get("schema_version") if isinstance(inner, dict) else None
         if isinstance(found, int) and found > WAREHOUSE_SCHEMA_VERSION:
             raise Failure(
                 f"{path} was written with warehouse schema {found}, newer than the {WAREHOUSE_SCHEMA_VERSION} known "
                 "here: use a newer effective-gpu"
             )
-        return msgspec.json.decode(text, type=kind)
+        return msgspec.convert(_migrated(facts), kind, str_keys=True)
     except msgspec.MsgspecError as error:
         raise Failure(f"{path} does not hold the facts of a warehouse file: {error}") from error
+
+
+def _migrated(facts: dict[str, object]) -> dict[str, object]:
+    """Schema 1 had one position where a frontier is now: the place of a log of segments."""
+    migrated = {name: _migrated_value(value) for name, value in facts.items()}
+    return {**migrated, "schema_version": WAREHOUSE_SCHEMA_VERSION} if "schema_version" in migrated else migrated
+
+
+def _migrated_value(value: object) -> object:
+    if not isinstance(value, dict):
+        return value
+    return {"places": [value]} if value.keys() == {"segment", "row"} else _migrated(value)
 
 
 def _read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
@@ -138,6 +152,9 @@ class Warehouse:
             lock.close()
             raise Failure(f"another egpu-pipeline is writing the warehouse {folder}") from error
         self._lock = lock
+        with _writing_to(folder):
+            for path in folder.glob(f"*/dt=*/**/{_MANIFEST_FILE_ONCE}"):
+                path.unlink()
 
     def close(self) -> None:
         """Let another writer in."""

@@ -7,7 +7,6 @@ from typing import Final
 
 import pyarrow as pa
 
-from collector.contract.record import Position
 from egpu_runtime.contract.process import Failure
 from egpu_runtime.contract.units import HOUR_MS, SECOND_MS
 from pipeline.contract.tables import CONTAINER_USAGE, GPU_USAGE
@@ -17,23 +16,26 @@ from pipeline.finalise import (
     LateBook,
     LateRules,
     LogFound,
+    begun,
     closed_and_held,
     day_of,
     hours_to_make_again,
     included_in_hours,
+    is_held,
     oldest_kept,
     other_log,
     reached_in_log,
     restart_position,
     stale_days,
 )
+from pipeline.frontier import Frontier
 from pipeline.hours import Bucket, OpenHours, SampleCounts
 from pipeline.normalise import SeriesTable
 from pipeline.profile import READ_COLUMNS, day_profile
+from pipeline.reading import DecodedBatch, Log, LogGap, RecordDecoder
 from pipeline.rollup import concatenate
 from pipeline.rows import HourRules, hour_tables
 from pipeline.settings import PipelineSettings
-from pipeline.source_sqlite import DecodedBatch, LogGap, RecordDecoder, SqliteLog
 from pipeline.tables import Warehouse
 from pipeline.watermark import closed_until, due
 
@@ -57,11 +59,11 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class HourMaking:
-    """Which hour (start, ms) is made, as which version, from all records up to a position, and whether early."""
+    """Which hour (start, ms) is made, as which version, from all records up to a place, and whether early."""
 
     hour_ms: int
     version: int
-    included: Position
+    included: Frontier
     forced: bool
 
 
@@ -89,7 +91,7 @@ class Work:
     """One process's work on one warehouse. ``clock`` = seconds that only grow."""
 
     def __init__(
-        self, log: SqliteLog, warehouse: Warehouse, *, settings: PipelineSettings, clock: Callable[[], float]
+        self, log: Log, warehouse: Warehouse, *, settings: PipelineSettings, clock: Callable[[], float]
     ) -> None:
         if HOUR_MS % (settings.window_seconds * SECOND_MS):
             raise Failure(f"window_seconds {settings.window_seconds} does not divide an hour")
@@ -137,7 +139,8 @@ class Work:
 
     def _recognise(self) -> None:
         """Go on in the log the tables were made from; in another one only where a person accepts the gap."""
-        found = LogFound(self._log.found_identity(), self._log.end_place())
+        found = LogFound(self._log.found_identity(), self._log.start, self._log.end_place())
+        self.checkpoint = begun(self.checkpoint, self._hours, found.start)
         why = other_log(self.checkpoint, reached_in_log(self.checkpoint, self._hours), found)
         self._log.identity = found.identity
         if why is None:
@@ -150,7 +153,7 @@ class Work:
         _LOG.warning("going on with another log: %s", why)
         gap = f"another log begun: {why}"
         fixed_until_ms = max((hour_ms + HOUR_MS for hour_ms in self._hours), default=0)
-        self.checkpoint = self.checkpoint.of_another_log(found.identity, gap=gap, fixed_until_ms=fixed_until_ms)
+        self.checkpoint = self.checkpoint.of_another_log(found, gap=gap, fixed_until_ms=fixed_until_ms)
         # Notes name records of the log that is gone.
         self._late = LateBook(changed=True)
         self._warehouse.write_state(self.checkpoint, self._late)
@@ -164,7 +167,12 @@ class Work:
         )
 
     @property
-    def position(self) -> Position:
+    def log(self) -> Log:
+        """The log that is read."""
+        return self._log
+
+    @property
+    def position(self) -> Frontier:
         """The place reached in the log."""
         return self._read
 
@@ -181,14 +189,14 @@ class Work:
     def take(self, decoded: DecodedBatch) -> None:
         """Take in a batch and close the hours that are over."""
         for position, why in decoded.corrupt:
-            if position > self.checkpoint.corrupt_last:
+            if not self.checkpoint.corrupt_last.covers(position):
                 self.summary.corrupt += 1
             self.checkpoint = self.checkpoint.with_corrupt(position, why)
         before = replace(self._open.counts)
         self._reader.take(decoded)
-        if decoded.position > self.checkpoint.counted:
+        if decoded.reached.beyond(self.checkpoint.counted):
             self._counted.add(self._open.counts.since(before))
-        self._read = decoded.position
+        self._read = decoded.reached
         self.summary.records += len(decoded.batch.positions)
         self._note_late()
         self._close_due()
@@ -235,7 +243,7 @@ class Work:
         facts = HourFacts(
             hour_ms=hour_ms,
             version=making.version,
-            first=bucket.first,
+            first=making.included.begun_by(bucket.firsts.values()),
             included=making.included,
             first_received_ms=bucket.first_received_ms,
             sample_count=tables.sample_count,
@@ -277,12 +285,12 @@ class Work:
         """Make the hours again for which samples came late, from the log, and every profile that does not match."""
         self._merged_at = self._clock()
         rules = LateRules(
-            min(self._log.segments(), default=0),
+            self._log.lost(),
             self.settings.late_accept_seconds * SECOND_MS,
             max(oldest_kept(self._hours, self.settings.table_retention_days), self.checkpoint.fixed_until_ms),
         )
         before = self._late.count("too_late")
-        upto = max([self._read, *(note.position for note in self._late.pending())])
+        upto = self._read.advanced(note.position for note in self._late.pending())
         again = hours_to_make_again(self._late, self._hours, rules)
         closed = (hour_ms for hour_ms in self._torn if hour_ms + HOUR_MS <= self._open.closed_until_ms)
         again = sorted({*again, *closed_and_held(closed, self._hours, rules)})
@@ -293,7 +301,7 @@ class Work:
         self._counted.too_late += too_late
         self.make_profiles()
 
-    def _make_again(self, hours: list[int], upto: Position) -> list[int]:
+    def _make_again(self, hours: list[int], upto: Frontier) -> list[int]:
         """One pass over the log for as many hours as memory allows, oldest first; returns those left."""
         wanted = hours
         passing = self._new_open_hours(frozenset(wanted))
@@ -301,20 +309,20 @@ class Work:
         decoder = RecordDecoder(self.settings.series_count_max)
         times_ms = range(wanted[0] - self._window_ms, wanted[-1] + HOUR_MS)
         for records in self._log.read_between(times_ms, upto, sample_count_max=self.settings.batch_samples_max):
-            for decoded in decoder.decode(records, records[-1].position):
+            for decoded in decoder.decode(records, upto, upto):
                 reader.take(decoded)
             while passing.sample_count > self.settings.open_samples_max and len(wanted) > 1:
                 passing.buckets.pop(wanted[-1], None)
                 wanted = wanted[:-1]
                 passing.restrict(frozenset(wanted))
-        oldest = min(self._log.segments(), default=0)
+        lost = self._log.lost()
         for hour_ms in wanted:
-            # Retention may have taken a segment away during the pass; then the hour stays as it was.
-            if hour_ms not in self._hours or self._hours[hour_ms].first.segment >= oldest:
+            # Retention may have taken records away during the pass; then the hour stays as it was.
+            if hour_ms not in self._hours or is_held(self._hours[hour_ms], lost):
                 self._finish_again(hour_ms, passing.buckets.get(hour_ms), reader.table, upto=upto)
         return hours[len(wanted) :]
 
-    def _finish_again(self, hour_ms: int, bucket: Bucket | None, table: SeriesTable, *, upto: Position) -> None:
+    def _finish_again(self, hour_ms: int, bucket: Bucket | None, table: SeriesTable, *, upto: Frontier) -> None:
         version = max(self._torn.get(hour_ms, 0), self._hours[hour_ms].version if hour_ms in self._hours else 0) + 1
         if bucket is not None and bucket.inside_count:
             self._finalise(bucket, table, HourMaking(hour_ms, version, upto, forced=False))
@@ -343,7 +351,7 @@ class Work:
             closed_until_ms=max(self._open.closed_until_ms, 0),
             log_identity=self._log.identity,
             samples=replace(self._counted),
-            counted=max(self._read, self.checkpoint.counted),
+            counted=self.checkpoint.counted.advanced(self._read.places),
             window_seconds=self.settings.window_seconds,
             sample_interval_seconds=self.settings.sample_interval_seconds,
         )

@@ -38,7 +38,7 @@ PARTITIONED BY (`dt` STRING, `hour` STRING)
 STORED AS PARQUET
 LOCATION '${warehouse}/container_usage_5m'
 TBLPROPERTIES (
-  'effective-gpu.schema' = '1',
+  'effective-gpu.schema' = '2',
   'parquet.compression' = 'SNAPPY'
 );
 
@@ -68,7 +68,7 @@ PARTITIONED BY (`dt` STRING, `hour` STRING)
 STORED AS PARQUET
 LOCATION '${warehouse}/gpu_usage_5m'
 TBLPROPERTIES (
-  'effective-gpu.schema' = '1',
+  'effective-gpu.schema' = '2',
   'parquet.compression' = 'SNAPPY'
 );
 
@@ -103,13 +103,13 @@ PARTITIONED BY (`dt` STRING)
 STORED AS PARQUET
 LOCATION '${warehouse}/workload_profile_1d'
 TBLPROPERTIES (
-  'effective-gpu.schema' = '1',
+  'effective-gpu.schema' = '2',
   'parquet.compression' = 'SNAPPY'
 );
 
 CREATE EXTERNAL TABLE IF NOT EXISTS late_samples (
-  `segment` BIGINT COMMENT 'Log segment of the record.',
-  `row` BIGINT COMMENT 'Row of the record in its segment.',
+  `segment` BIGINT COMMENT 'Log segment of the record, or its Kafka partition.',
+  `row` BIGINT COMMENT 'Row of the record in its segment, or its Kafka offset plus 1.',
   `window_start_ms` BIGINT COMMENT 'Start of the hour the samples belong to, epoch ms UTC. [ms]',
   `received_ms` BIGINT COMMENT 'When the collector received them, ms UTC. [ms]',
   `sample_count` BIGINT COMMENT 'Samples of the record that fall into the hour. [count]',
@@ -118,7 +118,7 @@ CREATE EXTERNAL TABLE IF NOT EXISTS late_samples (
 STORED AS PARQUET
 LOCATION '${warehouse}/late_samples'
 TBLPROPERTIES (
-  'effective-gpu.schema' = '1',
+  'effective-gpu.schema' = '2',
   'parquet.compression' = 'SNAPPY'
 );
 
@@ -138,7 +138,7 @@ PARTITIONED BY (`dt` STRING, `hour` STRING)
 STORED AS PARQUET
 LOCATION '${warehouse}/series_windows_5m'
 TBLPROPERTIES (
-  'effective-gpu.schema' = '1',
+  'effective-gpu.schema' = '2',
   'parquet.compression' = 'SNAPPY',
   'sink.partition-commit.policy.kind' = 'metastore,success-file',
   'sink.partition-commit.trigger' = 'partition-time',
@@ -168,7 +168,7 @@ CREATE EXTERNAL TABLE IF NOT EXISTS recommendations (
   `group_cards` INT COMMENT 'Cards the whole group takes. [count]',
   `oversubscribed` INT COMMENT '1 where the groups slices exceed its card, else 0.',
   `gpu_hours_per_week` DOUBLE COMMENT 'Card-hours a week a training job can take. [hours]',
-  `train_hours` STRING COMMENT 'When, as Mon 0-8, Tue 0-8, in time_zone.',
+  `train_hours` STRING COMMENT 'When, as Mon-Fri 00-07+20-24, Sat 00-24, in time_zone.',
   `time_zone` STRING COMMENT 'IANA name of the zone of train_hours.',
   `violated_ratio` DOUBLE COMMENT 'Back-test: share of later time above the advice; NULL = none. [ratio]',
   `backtest` STRING COMMENT 'Back-test: what was made from how much and judged on how much.'
@@ -177,7 +177,7 @@ PARTITIONED BY (`dt` STRING, `plan_id` STRING)
 STORED AS PARQUET
 LOCATION '${warehouse}/recommendations'
 TBLPROPERTIES (
-  'effective-gpu.schema' = '1',
+  'effective-gpu.schema' = '2',
   'parquet.compression' = 'SNAPPY'
 );
 
@@ -202,7 +202,7 @@ PARTITIONED BY (`dt` STRING, `plan_id` STRING)
 STORED AS PARQUET
 LOCATION '${warehouse}/savings'
 TBLPROPERTIES (
-  'effective-gpu.schema' = '1',
+  'effective-gpu.schema' = '2',
   'parquet.compression' = 'SNAPPY'
 );
 
@@ -227,7 +227,7 @@ PARTITIONED BY (`dt` STRING, `plan_id` STRING)
 STORED AS PARQUET
 LOCATION '${warehouse}/allocation_changes'
 TBLPROPERTIES (
-  'effective-gpu.schema' = '1',
+  'effective-gpu.schema' = '2',
   'parquet.compression' = 'SNAPPY'
 );
 

@@ -10,8 +10,9 @@ from typing import Final, Literal
 
 from egpu_runtime.contract import metrics
 
-WAREHOUSE_SCHEMA_VERSION: Final = 1
-"""Written into every manifest and Parquet file; older is migrated, newer is refused."""
+WAREHOUSE_SCHEMA_VERSION: Final = 2
+"""Written into every manifest and Parquet file; older is migrated, newer is refused. 2: a place in the log
+may have partitions; the rows are those of 1."""
 
 DATA_FILE: Final = "part-0.parquet"
 MANIFEST_FILE: Final = "_manifest.json"
@@ -216,8 +217,8 @@ LATE_SAMPLES: Final = Table(
     "late_samples",
     "Samples that came after their hour was finalised; merged by the next finalise. Operational, not a report.",
     (
-        Column("segment", "BIGINT", "", "key", "Log segment of the record."),
-        Column("row", "BIGINT", "", "key", "Row of the record in its segment."),
+        Column("segment", "BIGINT", "", "key", "Log segment of the record, or its Kafka partition."),
+        Column("row", "BIGINT", "", "key", "Row of the record in its segment, or its Kafka offset plus 1."),
         Column("window_start_ms", "BIGINT", "ms", "window", "Start of the hour the samples belong to, epoch ms UTC."),
         Column("received_ms", "BIGINT", "ms", "derived", "When the collector received them, ms UTC."),
         Column("sample_count", "BIGINT", "count", "derived", "Samples of the record that fall into the hour."),

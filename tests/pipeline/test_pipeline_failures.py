@@ -15,6 +15,7 @@ from pipeline_fleet import HOUR_MS, START_MS, fleet
 from pipeline_log import STALE, Sample, append
 
 from collector.contract.record import segment_file_name
+from pipeline.contract.tables import WAREHOUSE_SCHEMA_VERSION
 
 RECEIVED_MS = START_MS + 10 * HOUR_MS
 DAY = "container_usage_5m/dt=2026-01-01"
@@ -43,12 +44,13 @@ def test_reports_refuse_what_a_newer_program_wrote(command, folders, tmp_path: P
     command("run", *folders)
     checkpoint = tmp_path / "warehouse/state/checkpoint.json"
     text = checkpoint.read_text()
-    checkpoint.write_text(text.replace('"schema_version":1', '"schema_version":99'))
+    checkpoint.write_text(text.replace(f'"schema_version":{WAREHOUSE_SCHEMA_VERSION}', '"schema_version":99'))
     report = ("report", "workloads", *folders[2:])
     assert_one_line(command(*report), "warehouse schema 99, newer than")
     checkpoint.write_text(text)
     path = any_file(tmp_path, "container_usage_5m")
-    path.write_bytes(path.read_bytes().replace(b'"schema_version":1', b'"schema_version":9'))
+    known = b'"schema_version":%d' % WAREHOUSE_SCHEMA_VERSION
+    path.write_bytes(path.read_bytes().replace(known, b'"schema_version":9'))
     assert_one_line(command(*report), "warehouse schema 9, newer than", path.name)
 
 

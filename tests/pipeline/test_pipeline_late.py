@@ -12,6 +12,7 @@ from pipeline_log import Sample, append
 
 from collector.contract.record import LOG_SCHEMA_VERSION, segment_file_name
 from egpu_runtime.contract.process import Failure
+from pipeline.contract.tables import WAREHOUSE_SCHEMA_VERSION
 
 START_MS = 1_767_225_600_000
 DAY_MS = 24 * HOUR_MS
@@ -117,7 +118,8 @@ def test_newer_schemas_are_refused(run_log, tmp_path: Path) -> None:  # type: ig
     write_two_hours(tmp_path)
     run_log(tmp_path)
     checkpoint = tmp_path / "warehouse/state/checkpoint.json"
-    checkpoint.write_text(checkpoint.read_text().replace('"schema_version":1', '"schema_version":99'))
+    known = f'"schema_version":{WAREHOUSE_SCHEMA_VERSION}'
+    checkpoint.write_text(checkpoint.read_text().replace(known, '"schema_version":99'))
     with pytest.raises(Failure, match="warehouse schema 99, newer than"):
         run_log(tmp_path)
     with closing(sqlite3.connect(tmp_path / "log" / segment_file_name(1))) as connection:

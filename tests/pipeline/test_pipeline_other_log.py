@@ -10,6 +10,7 @@ from pipeline_log import Sample, append
 
 from collector.contract.record import Position, segment_file_name
 from egpu_runtime.contract.process import Failure
+from pipeline.frontier import Frontier
 from pipeline.source_sqlite import SqliteLog
 
 START_MS = 1_767_225_600_000
@@ -65,7 +66,8 @@ def test_a_checkpoint_without_identity_adopts_the_logs(run_log, tmp_path: Path) 
     write(tmp_path, [(0, 1.0)], "")
     run_log(tmp_path)
     path = tmp_path / "warehouse/state/checkpoint.json"
-    older = {name: fact for name, fact in checkpoint(tmp_path).items() if name in ("position", "closed_until_ms")}
+    place = checkpoint(tmp_path)["position"]["places"][0]  # type: ignore[index]
+    older = {"position": place, "closed_until_ms": checkpoint(tmp_path)["closed_until_ms"], "schema_version": 1}
     path.write_text(json.dumps(older))
     batch = [memory(START_MS + HOUR_MS, 2.0)]
     append(tmp_path / "log", [batch], received_ms=RECEIVED_MS, segment=2, identity="a" * 32)
@@ -93,7 +95,7 @@ def test_with_the_gap_accepted_no_hour_is_made_from_two_logs(run_log, rows_of, t
 def test_a_log_replaced_while_it_is_read_is_noticed(tmp_path: Path) -> None:
     write(tmp_path, [(0, 1.0), (1, 2.0)], "a" * 32)
     log = SqliteLog(tmp_path / "log")
-    _, reached = log.read(Position(0, 0), 1 << 30)
+    _, reached = log.read(log.start, 1 << 30)
     replace_log(tmp_path, [(0, 9.0)], "a" * 32)
     with pytest.raises(Failure, match="has become another log: it ends before segment 1 row 2"):
         log.read(reached, 1 << 30)
@@ -101,7 +103,7 @@ def test_a_log_replaced_while_it_is_read_is_noticed(tmp_path: Path) -> None:
     with pytest.raises(Failure, match="has become another log: bbb"):
         log.read(reached, 1 << 30)
     with pytest.raises(Failure, match="has become another log: bbb"):
-        list(log.read_between(range(START_MS, START_MS + 1), Position(1, 9), sample_count_max=1))
+        list(log.read_between(range(START_MS, START_MS + 1), Frontier((Position(1, 9),)), sample_count_max=1))
 
 
 def test_segments_of_two_logs_are_refused(run_log, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

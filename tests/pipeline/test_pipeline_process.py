@@ -74,7 +74,7 @@ def test_follow_closes_hours_merges_late_and_commits_on_sigterm(  # type: ignore
     assert len(rows_of(tmp_path)["container_usage_5m"]) == 4
     assert not (first.parents[1] / "hour=01").exists()
     checkpoint = json.loads((tmp_path / "warehouse/state/checkpoint.json").read_text())
-    assert checkpoint["position"] == {"segment": 1, "row": 0}
+    assert checkpoint["position"]["places"] == [{"segment": 1, "row": 0}]
 
 
 def test_a_source_that_stops_does_not_hide_its_last_hour(folders, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

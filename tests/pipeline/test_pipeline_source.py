@@ -7,14 +7,20 @@ from pipeline_log import append
 
 from collector.contract.record import START, Position, segment_file_name
 from egpu_runtime.contract.process import Failure
-from pipeline.source_sqlite import LogGap, SqliteLog
+from pipeline.frontier import Frontier
+from pipeline.reading import LogGap
+from pipeline.source_sqlite import SqliteLog
 
 SAMPLE = ({"__name__": "up"}, 1_000, 1.0)
 
 
+def at(segment: int, row: int) -> Frontier:
+    return Frontier((Position(segment, row),))
+
+
 def positions(log: SqliteLog, after: Position, bound: int = 1 << 30) -> tuple[list[Position], Position]:
-    records, reached = log.read(after, bound)
-    return [record.position for record in records], reached
+    records, reached = log.read(Frontier((after,)), bound)
+    return [record.position for record in records], reached.places[0]
 
 
 @pytest.fixture
@@ -32,22 +38,22 @@ def test_reads_are_bounded_by_samples_and_end_with_their_segment(log: SqliteLog)
 
 
 def test_the_end_and_the_lag(log: SqliteLog) -> None:
-    assert (log.end().position, log.end().received_ms) == (Position(2, 1), 7)
-    assert (log.records_after(START), log.records_after(Position(1, 2)), log.records_after(Position(2, 1))) == (4, 2, 0)
-    assert (log.received_ms(Position(1, 2)), log.received_ms(Position(9, 1))) == (5, 0)
+    assert log.end_place() == at(2, 1)
+    assert [log.records_after(place) for place in (log.start, at(1, 2), at(2, 1))] == [4, 2, 0]
+    assert [log.lag_ms(place) for place in (at(1, 2), at(2, 1))] == [2, 0]
 
 
 def test_records_by_sample_time_up_to_a_position(log: SqliteLog) -> None:
-    between = log.read_between(range(1_000, 1_001), Position(1, 2), sample_count_max=1)
+    between = log.read_between(range(1_000, 1_001), at(1, 2), sample_count_max=1)
     assert [[record.position.row for record in some] for some in between] == [[1], [2]]
-    assert list(log.read_between(range(1_001, 2_000), Position(2, 1), sample_count_max=1)) == []
+    assert list(log.read_between(range(1_001, 2_000), at(2, 1), sample_count_max=1)) == []
 
 
 def test_a_position_after_a_whole_segment_needs_the_next_one(log: SqliteLog, tmp_path: Path) -> None:
     append(tmp_path, [[SAMPLE]], received_ms=7, segment=4)
     with pytest.raises(LogGap, match="segments 3 to 3") as gap:
         positions(log, Position(2, 1))
-    assert gap.value.resume == Position(4, 0)
+    assert gap.value.resume == at(4, 0)
     assert positions(log, Position(4, 0)) == ([Position(4, 1)], Position(4, 1))
 
 
@@ -60,4 +66,4 @@ def test_a_broken_segment_is_one_sentence(tmp_path: Path) -> None:
 def test_a_segment_without_its_table_yet_is_empty(tmp_path: Path) -> None:
     (tmp_path / segment_file_name(1)).write_bytes(b"")
     assert positions(SqliteLog(tmp_path), START) == ([], Position(1, 0))
-    assert SqliteLog(tmp_path).end().position == START
+    assert SqliteLog(tmp_path).end_place() == at(1, 0)
