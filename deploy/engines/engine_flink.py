@@ -175,9 +175,7 @@ def _taskmanager_memory() -> tuple[str, ...]:
 
 def _java(home: Home, install: Path, name: str) -> tuple[str, ...]:
     """Options of both processes. flink-dist comes last, as in Flink's own scripts."""
-    jars = class_path(install / "lib").split(":")
-    dist = [jar for jar in jars if Path(jar).name.startswith("flink-dist-")]
-    lib = ":".join([jar for jar in jars if jar not in dist] + dist)
+    lib = class_path(install / "lib", last="flink-dist-")
     logging = home.folder / "flink" / "conf" / "log4j.properties"
     return (
         *JAVA_OPTIONS,

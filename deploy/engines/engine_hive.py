@@ -105,7 +105,8 @@ def hive_services(home: Home, options: Options, install: Path) -> tuple[Service,
         f"-Duser.timezone={options.timezone}",
         f"-Dderby.stream.error.file={home.logs}/derby.log",
         f"-Dlog4j2.configurationFile=file:{conf}/log4j2.properties",
-        *("-cp", f"{conf}:{class_path(install / 'lib')}"),
+        # hive-exec holds the antlr and avro it was made with; older ones lie beside it.
+        *("-cp", f"{conf}:{class_path(install / 'lib', first='hive-exec-')}"),
     )
     files = {
         conf / "hive-site.xml": hadoop_xml(hive_site(home, options)),

@@ -60,9 +60,19 @@ def ports_of(options: Options) -> dict[str, int]:
     return {name: options.port_base + offset for name, offset in PORT_OFFSETS.items()}
 
 
-def class_path(*folders: Path) -> str:
-    """Every jar by name and sorted: with a wildcard the order is the file system's, and some classes exist twice."""
-    return ":".join(str(jar) for folder in folders for jar in sorted(folder.glob("*.jar")))
+def class_path(folder: Path, *, first: str = "", last: str = "") -> str:
+    """Every jar of a folder by name, sorted but for those whose name begins with ``first`` or ``last``.
+
+    With a wildcard the order would be the file system's, and some classes exist twice.
+    """
+    jars = sorted(folder.glob("*.jar"), key=lambda jar: (_place(jar.name, first, last), jar.name))
+    return ":".join(str(jar) for jar in jars)
+
+
+def _place(name: str, first: str, last: str) -> int:
+    if first and name.startswith(first):
+        return 0
+    return 2 if last and name.startswith(last) else 1
 
 
 @dataclass(frozen=True, kw_only=True)
