@@ -1,4 +1,4 @@
-"""``egpu-pipeline``: run | finalise | report | tables | doctor."""
+"""``egpu-pipeline``: run | finalise | report | tables | doctor | submit | status | cancel | savepoint."""
 
 import os
 import signal
@@ -19,6 +19,7 @@ from rich.table import Table
 from egpu_runtime.contract.process import Failure, command_line, run, with_settings
 from pipeline.contract.tables import ATTRIBUTED
 from pipeline.doctor import examine
+from pipeline.flink_commands import add_flink_commands
 from pipeline.report_commands import report_commands, tables_command
 from pipeline.run import Order, merge, run_pipeline
 from pipeline.screen import health_lines
@@ -136,6 +137,9 @@ def doctor_command(*, log: LogFolder = None, warehouse: WarehouseFolder, setting
     for what, finding in health_lines(health, attributed=ATTRIBUTED):
         grid.add_row(what, finding)
     Console().print(grid)
+
+
+add_flink_commands(app)
 
 
 def main() -> None:
