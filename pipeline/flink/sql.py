@@ -17,8 +17,6 @@ from pipeline.hours import FUTURE_MS_MAX
 DEAD_LETTER_SUFFIX: Final = "-dead-letter"
 """The topic of records that could not be read is named after the log's; it has to exist."""
 
-JOB_NAME: Final = "egpu-series-windows"
-
 _FETCH_BYTES: Final = 8 << 20
 """What one request for a partition may bring: a record may have 4 MiB, and smaller ones should come together."""
 
@@ -31,6 +29,15 @@ _FUNCTIONS: Final[Mapping[str, str]] = {
     "comes_late": "egpu.ComesLate",
     "epoch_millis": "egpu.EpochMillis",
 }
+
+
+def _interval(seconds: int) -> str:
+    """Days and a time of day: Flink takes no more than 99 of a single unit."""
+    days, rest = divmod(seconds, 86_400)
+    return f"INTERVAL '{days} {rest // 3600:02d}:{rest // 60 % 60:02d}:{rest % 60:02d}' DAY TO SECOND"
+
+
+_IN_TIME: Final = f"ts <= received + {_interval(FUTURE_MS_MAX // SECOND_MS)}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +77,6 @@ def job_script(rules: JobRules) -> str:
 
 def _settings(rules: JobRules) -> list[str]:
     settings = {
-        "pipeline.name": JOB_NAME,
         # Rows are handed on within a task without a copy.
         "pipeline.object-reuse": "true",
         "table.local-time-zone": "UTC",
@@ -108,12 +114,9 @@ def samples_ddl(rules: JobRules) -> str:
         "log_partition INT METADATA FROM 'partition' VIRTUAL",
         "log_offset BIGINT METADATA FROM 'offset' VIRTUAL",
         "received TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL",
-        f"WATERMARK FOR ts AS CASE WHEN {_IN_TIME} THEN ts - INTERVAL '{rules.lateness_seconds}' SECOND(6) END",
+        f"WATERMARK FOR ts AS CASE WHEN {_IN_TIME} THEN ts - {_interval(rules.lateness_seconds)} END",
     )
     return _create("samples", columns, options)
-
-
-_IN_TIME: Final = f"ts <= received + INTERVAL '{FUTURE_MS_MAX // SECOND_MS}' SECOND(6)"
 
 
 def _dead_letter_ddl(rules: JobRules) -> str:
@@ -162,7 +165,7 @@ SELECT
   DATE_FORMAT(window_start, 'HH')
 FROM (
   SELECT window_start, window_rollup(ts, CASE WHEN {_IN_TIME} THEN `value` END, series{length}) AS rolled
-  FROM TABLE(TUMBLE(TABLE samples, DESCRIPTOR(ts), INTERVAL '{rules.window_seconds}' SECOND(6)))
+  FROM TABLE(TUMBLE(TABLE samples, DESCRIPTOR(ts), {_interval(rules.window_seconds)}))
   WHERE series_id IS NOT NULL
   GROUP BY window_start, window_end, series_id
 )
