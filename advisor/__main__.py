@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -13,15 +13,22 @@ import typer
 from rich.console import Console
 
 from advisor.advice import Evidence
+from advisor.contract import Plan
 from advisor.explain import backtest_report, explain_workload, matching
+from advisor.history import History, Selection
 from advisor.plan import first_judged_hour, make_plan
+from advisor.recording import Applied, Recorded, partition_of, recorded_changes, recorded_plan
 from advisor.report import ReportForm, render
 from advisor.report.table import print_plan
 from advisor.settings import AdvisorSettings
-from advisor.warehouse import Selection, Warehouse
-from advisor.writeback.git import ApplyRequest, apply_plan
+from advisor.warehouse_duckdb import FolderTables
+from advisor.warehouse_hive import HiveTables
+from advisor.writeback.git import ApplyRequest, ApplyResult, apply_plan
 from egpu_runtime.contract.process import Failure, command_line, run, with_settings
 from egpu_runtime.contract.units import HOUR_MS
+from pipeline.contract.advice_tables import ALLOCATION_CHANGES, RECOMMENDATIONS, SAVINGS
+from pipeline.contract.hive import HiveLimits, is_hive
+from pipeline.contract.tables import Table
 
 EXIT_FINDINGS = 2
 """``scan --fail-on N`` found N or more."""
@@ -34,7 +41,9 @@ app = command_line(
 )
 
 _SOURCE_OPTIONS = {
-    "warehouse": Annotated[Path | None, typer.Option(help="Folder of the tables that egpu-pipeline wrote.")],
+    "warehouse": Annotated[
+        str | None, typer.Option(help="Folder of the tables that egpu-pipeline wrote, or hive://host:port/database.")
+    ],
     "namespace": Annotated[
         list[str] | None, typer.Option("--namespace", "-n", help="Only workloads of it; repeatable.")
     ],
@@ -44,43 +53,60 @@ _SOURCE_OPTIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a command's data comes from: the tables, and which workloads of them."""
+    """Where a command's data comes from: the tables, which workloads of them, and whether its result is kept there."""
 
-    warehouse: Path | None
+    warehouse: str | None
     selection: Selection
+    record: bool = False
 
-    def evidence(self, settings: AdvisorSettings, *, split_ms: int | None = None) -> Evidence:
-        """Profiles, and the later data that the split and the rolling origins need."""
+    def tables(self, settings: AdvisorSettings) -> FolderTables | HiveTables:
+        """The tables: a folder read by DuckDB, or a HiveServer2."""
         if self.warehouse is None:
-            raise Failure("give --warehouse, the folder that egpu-pipeline writes")
-        warehouse = Warehouse(self.warehouse)
-        fleet, held = warehouse.read_fleet(self.selection, days_max=settings.history_max_days)
+            raise Failure("give --warehouse, the folder that egpu-pipeline writes, or hive://host:port/database")
+        if is_hive(self.warehouse):
+            return HiveTables(self.warehouse, HiveLimits(settings.hive_answer_seconds, settings.hive_query_seconds))
+        return FolderTables(Path(self.warehouse))
+
+    def evidence(
+        self, tables: FolderTables | HiveTables, settings: AdvisorSettings, *, split_ms: int | None = None
+    ) -> Evidence:
+        """Profiles, and the later data that the split and the rolling origins need."""
+        history = History(tables, self.selection)
+        fleet, held = history.read_fleet(days_max=settings.history_max_days)
         first_hour = first_judged_hour(fleet.hours, settings, workload_count=len(fleet.keys))
         if split_ms is not None:
             if not fleet.start_ms < split_ms < fleet.start_ms + fleet.hours * HOUR_MS:
                 raise Failure("--split lies outside the history that was read")
             first_hour = min(first_hour, (split_ms - fleet.start_ms) // HOUR_MS)
-        return Evidence(fleet, warehouse.read_later(fleet, fleet.start_ms + first_hour * HOUR_MS), held)
+        return Evidence(fleet, history.read_later(fleet, fleet.start_ms + first_hour * HOUR_MS), held)
 
 
-def with_source(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorate a command ``def command(*, source: Source, ...)``: adds --warehouse, --namespace and --workload."""
-    signature = inspect.signature(command, eval_str=True)
-    own = [parameter for name, parameter in signature.parameters.items() if name != "source"]
-    defaults: dict[str, object] = {"warehouse": None, "namespace": None, "workload": ""}
-    added = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=defaults[name], annotation=annotation)
-        for name, annotation in _SOURCE_OPTIONS.items()
-    ]
+def with_source(*, recorded: str = "") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorate a command ``def command(*, source: Source, ...)``: adds --warehouse, --namespace and --workload.
 
-    @functools.wraps(command)
-    def from_source(
-        *, warehouse: Path | None = None, namespace: list[str] | None = None, workload: str = "", **given: Any
-    ) -> Any:
-        return command(source=Source(warehouse, Selection(tuple(namespace or ()), workload)), **given)
+    ``recorded`` = help of a further option --record, for commands whose result can be kept in the tables. It is off
+    unless given: who asks for advice need not be able to write, and a command writes only where it is told to.
+    """
+    record = {"record": Annotated[bool, typer.Option("--record", help=recorded)]} if recorded else {}
 
-    from_source.__signature__ = inspect.Signature([*own, *added])  # type: ignore[attr-defined]
-    return from_source
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        signature = inspect.signature(command, eval_str=True)
+        own = [parameter for name, parameter in signature.parameters.items() if name != "source"]
+        defaults: dict[str, object] = {"warehouse": None, "namespace": None, "workload": "", "record": False}
+        added = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=defaults[name], annotation=annotation)
+            for name, annotation in {**_SOURCE_OPTIONS, **record}.items()
+        ]
+
+        @functools.wraps(command)
+        def from_source(*, warehouse: str | None = None, workload: str = "", record: bool = False, **given: Any) -> Any:
+            selection = Selection(tuple(given.pop("namespace", None) or ()), workload)
+            return command(source=Source(warehouse, selection, record), **given)
+
+        from_source.__signature__ = inspect.Signature([*own, *added])  # type: ignore[attr-defined]
+        return from_source
+
+    return decorate
 
 
 def _write(text: str, output: Path | None) -> None:
@@ -93,9 +119,30 @@ def _write(text: str, output: Path | None) -> None:
         raise Failure(f"{output}: {error.strerror}") from error
 
 
+def _check_writable(tables: FolderTables | HiveTables, *wanted: Table) -> None:
+    """A plan of minutes must not end in a table that cannot be written."""
+    for table in wanted:
+        tables.check_writable(table)
+
+
+def _record(tables: FolderTables | HiveTables, plan: Plan, recorded: Iterable[Recorded]) -> None:
+    for each in recorded:
+        tables.record(each.table, partition_of(plan), each.rows)
+
+
+def _applied(result: ApplyResult) -> tuple[Applied, ...]:
+    """What became of every workload of the plan."""
+    return (
+        *(Applied(commit.workload, "committed", revision=commit.sha) for commit in result.commits),
+        *(Applied(workload, "already applied") for workload in result.already_applied),
+        *(Applied(each.workload, "refused", each.reason) for each in result.refused),
+        *(Applied(each.workload, "not found", each.reason) for each in result.not_found),
+    )
+
+
 @app.command()
 @with_settings(AdvisorSettings)
-@with_source
+@with_source(recorded="Keep the plan in the tables recommendations and savings.")
 def scan(
     *,
     source: Source,
@@ -105,7 +152,12 @@ def scan(
     settings: AdvisorSettings,
 ) -> int:
     """Make the plan: slices, groups, training hours, refusals. Exits 2 when --fail-on is reached."""
-    plan = make_plan(source.evidence(settings), settings)
+    tables = source.tables(settings)
+    if source.record:
+        _check_writable(tables, RECOMMENDATIONS, SAVINGS)
+    plan = make_plan(source.evidence(tables, settings), settings)
+    if source.record:
+        _record(tables, plan, recorded_plan(plan))
     if form == "table" and output is None:
         print_plan(plan, Console())
     else:
@@ -115,7 +167,7 @@ def scan(
 
 @app.command()
 @with_settings(AdvisorSettings)
-@with_source
+@with_source()
 def explain(
     *,
     name: Annotated[str, typer.Argument(metavar="WORKLOAD", help="Its name, or namespace/kind/name/container.")],
@@ -123,7 +175,7 @@ def explain(
     settings: AdvisorSettings,
 ) -> None:
     """Say every figure behind the advice for one workload."""
-    evidence = source.evidence(settings)
+    evidence = source.evidence(source.tables(settings), settings)
     found = matching(evidence.fleet.keys, name)
     if not found:
         raise Failure(f"no workload is called {name!r}")
@@ -133,7 +185,7 @@ def explain(
 
 @app.command()
 @with_settings(AdvisorSettings)
-@with_source
+@with_source()
 def backtest(
     *,
     source: Source,
@@ -144,7 +196,7 @@ def backtest(
 ) -> None:
     """Make the plan from the first part of the history and judge it on the rest; then the rolling origins."""
     split_ms = None if split is None else _instant_ms(split, settings)
-    evidence = source.evidence(settings, split_ms=split_ms)
+    evidence = source.evidence(source.tables(settings), settings, split_ms=split_ms)
     typer.echo(backtest_report(make_plan(evidence, settings, split_ms=split_ms)), nl=False)
 
 
@@ -161,7 +213,7 @@ def _instant_ms(text: str, settings: AdvisorSettings) -> int:
 
 @app.command()
 @with_settings(AdvisorSettings)
-@with_source
+@with_source(recorded="Keep what was committed in the table allocation_changes.")
 def apply(
     *,
     source: Source,
@@ -174,7 +226,10 @@ def apply(
 
     Exits 3 if a manifest was not found, or if all that was found had to be refused.
     """
-    plan = make_plan(source.evidence(settings), settings)
+    tables = source.tables(settings)
+    if source.record and not dry_run:
+        _check_writable(tables, ALLOCATION_CHANGES)
+    plan = make_plan(source.evidence(tables, settings), settings)
     request = ApplyRequest(
         manifests=manifests,
         branch=branch,
@@ -185,6 +240,9 @@ def apply(
     result = apply_plan(plan, request)
     typer.echo(result.text, nl=False)
     typer.echo(result.notes, nl=False, err=True)
+    if source.record and not dry_run:
+        changes = recorded_changes(plan, _applied(result), branch=result.branch, dialect=settings.dialect)
+        _record(tables, plan, (changes,))
     done = bool(result.text) or bool(result.already_applied)
     if dry_run and result.text:
         typer.echo(f"plan {plan.plan_id}: nothing was written; --no-dry-run commits to {result.branch}", err=True)

@@ -146,6 +146,13 @@ class AdvisorSettings(ProcessSettings):
     dialect: DialectName = "egpu"
     """Name of the dialect in which changes are written to manifests, ``egpu`` or ``hami``. Default egpu."""
 
+    hive_answer_seconds: float = 120.0
+    """Longest wait for one answer of HiveServer2, seconds; a query's own time is not bounded by it. Default 120: a busy
+    server may need a minute to compile a statement."""
+
+    hive_query_seconds: float = 3600.0
+    """Longest query on HiveServer2, seconds; then it is cancelled. Default 3600."""
+
     def __post_init__(self) -> None:
         hours_of(self.history_min)
         try:
@@ -157,6 +164,8 @@ class AdvisorSettings(ProcessSettings):
                 raise ValueError(f"{name} must lie between 0 and 1")
             if isinstance(value, int) and value < (1 if name in _AT_LEAST_ONE else 0):
                 raise ValueError(f"{name} is too small")
+            if name.startswith("hive_") and not value > 0:
+                raise ValueError(f"{name} must be above 0")
 
     @property
     def has_fallback(self) -> bool:

@@ -17,7 +17,7 @@ from egpu_runtime.contract.process import Failure
 from pipeline.contract.advice_tables import ADVICE_TABLES
 from pipeline.contract.ddl import SCHEMA_PROPERTY, hive_ddl, hive_location
 from pipeline.contract.dialect import HIVE
-from pipeline.contract.hive import SESSION_SETTINGS, Connection, Door, HiveLimits, HiveSession, parse_address
+from pipeline.contract.hive import SESSION_SETTINGS, Connection, Door, Fetched, HiveLimits, HiveSession, parse_address
 from pipeline.contract.tables import TABLES, WAREHOUSE_SCHEMA_VERSION, Table
 from pipeline.reports import REPORTS, Answer, view_ddl
 
@@ -70,14 +70,15 @@ class HiveServer:
         """All rows of a SELECT that is known to be small."""
         return self._session.rows(select)
 
-    def batches(self, select: str) -> Iterator[tuple[tuple[str, ...], list[tuple[Any, ...]]]]:
-        """(column names, rows) a fetch at a time: memory is bounded by ``limits.fetch_rows``."""
+    def batches(self, select: str) -> Iterator[Fetched]:
+        """(columns, rows) a fetch at a time, so that memory is bounded."""
         return self._session.batches(select)
 
     def report(self, sql: str) -> Answer:
         """Run a report's SELECT."""
         fetched = list(self.batches(sql))
-        return Answer(fetched[0][0], tuple(row for _, rows in fetched for row in rows), sql)
+        names = tuple(name for name, _ in fetched[0][0])
+        return Answer(names, tuple(row for _, rows in fetched for row in rows), sql)
 
     def check_version(self, table: Table) -> None:
         """Raises Failure where a table was made by a newer program; what has no version is from before versions."""

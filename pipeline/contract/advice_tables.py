@@ -41,7 +41,7 @@ RECOMMENDATIONS: Final = Table(
         _column("group_cards", "INT", "count", "Cards the whole group takes."),
         _column("oversubscribed", "INT", "", "1 where the group's slices exceed its card, else 0."),
         _column("gpu_hours_per_week", "DOUBLE", "hours", "Card-hours a week a training job can take."),
-        _column("train_hours", "STRING", "", "When, as 'Mon 0-8, Tue 0-8', in time_zone."),
+        _column("train_hours", "STRING", "", "When, as 'Mon-Fri 00-07+20-24, Sat 00-24', in time_zone."),
         _column("time_zone", "STRING", "", "IANA name of the zone of train_hours."),
         _column("violated_ratio", "DOUBLE", "ratio", "Back-test: share of later time above the advice; NULL = none."),
         _column("backtest", "STRING", "", "Back-test: what was made from how much and judged on how much."),

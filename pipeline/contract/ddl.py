@@ -1,8 +1,9 @@
 """DDL of the tables for Hive, Flink and DuckDB, generated from their columns."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
+from pipeline.contract.dialect import HIVE
 from pipeline.contract.tables import DATA_FILE, SERIES_WINDOWS, WAREHOUSE_SCHEMA_VERSION, Column, Table, Type
 
 SCHEMA_PROPERTY: Final = "effective-gpu.schema"
@@ -56,6 +57,21 @@ def hive_ddl(table: Table, folder: str) -> str:
     return (
         f"CREATE EXTERNAL TABLE IF NOT EXISTS {table.name} (\n{columns}\n){by}\nSTORED AS PARQUET\n"
         f"LOCATION '{hive_location(table, folder)}'\nTBLPROPERTIES (\n  {listed}\n);\n"
+    )
+
+
+def hive_insert(table: Table, partition: Mapping[str, str], lines: Sequence[str]) -> str:
+    """INSERT OVERWRITE of one partition from JSON objects of texts, one a row: other rows of it are gone, so it can be
+    done again. One literal holds all rows, since a VALUES of thousands of them takes Hive's parser minutes."""
+    of = ", ".join(f"{HIVE.identifier(name)}={HIVE.literal(value)}" for name, value in partition.items())
+    fields = [f"f{number}" for number in range(len(table.columns))]
+    values = (f"CAST({field} AS {column.type})" for field, column in zip(fields, table.columns, strict=True))
+    names = ", ".join(HIVE.literal(column.name) for column in table.columns)
+    text = HIVE.literal("\n".join(lines))
+    return (
+        f"INSERT OVERWRITE TABLE {table.name} PARTITION ({of})\nSELECT {', '.join(values)}\n"
+        f"FROM (SELECT explode(split({text}, '\\n')) AS line) texts\n"
+        f"LATERAL VIEW json_tuple(line, {names}) fields AS {', '.join(fields)}\nWHERE line <> ''"
     )
 
 

@@ -56,12 +56,10 @@ class HiveAddress:
 
 @dataclass(frozen=True, slots=True)
 class HiveLimits:
-    """``answer_seconds`` = longest wait for one answer of the server; ``query_seconds`` = longest query;
-    ``fetch_rows`` = rows of one fetch, which bounds the memory of a large read."""
+    """``answer_seconds`` = longest wait for one answer of the server; ``query_seconds`` = longest query."""
 
     answer_seconds: float = 120.0
     query_seconds: float = 3600.0
-    fetch_rows: int = 10_000
 
 
 def is_hive(warehouse: str) -> bool:
@@ -96,6 +94,13 @@ def parse_address(url: str) -> HiveAddress:
         password=_plain(password) if password is not None else None,
         authentication=authentication,
     )
+
+
+FETCH_ROWS: Final = 10_000
+"""Rows of one fetch, which bounds the memory of a large read."""
+
+Fetched = tuple[tuple[tuple[str, str], ...], list[tuple[Any, ...]]]
+"""One fetch: (name, type as HiveServer2 calls it) of each column, and rows."""
 
 
 class Cursor(Protocol):
@@ -161,32 +166,31 @@ class HiveSession:
 
     def execute(self, statement: str) -> None:
         """Run a statement that gives no rows, to its end."""
-        cursor = self._started(statement)
-        self._end(cursor)
+        self._end(self._started(statement, FETCH_ROWS))
 
     def rows(self, select: str) -> list[tuple[Any, ...]]:
         """All rows of a SELECT that is known to be small."""
         return [row for _, batch in self.batches(select) for row in batch]
 
-    def batches(self, select: str) -> Iterator[tuple[tuple[str, ...], list[tuple[Any, ...]]]]:
-        """(column names, rows) for each fetch of a SELECT, at least one. Arrays arrive as JSON text, NULL as None."""
-        cursor = self._started(select)
+    def batches(self, select: str, rows_max: int = FETCH_ROWS) -> Iterator[Fetched]:
+        """(columns, rows) for each fetch of a SELECT, at least one. Arrays arrive as JSON text, NULL as None."""
+        cursor = self._started(select, rows_max)
         try:
-            names = tuple(column[0] for column in cursor.description or ())
-            rows = cursor.fetchmany(self._limits.fetch_rows)
-            yield names, rows
+            columns = tuple((str(column[0]), str(column[1])) for column in cursor.description or ())
+            rows = cursor.fetchmany(rows_max)
+            yield columns, rows
             while rows:
-                rows = cursor.fetchmany(self._limits.fetch_rows)
+                rows = cursor.fetchmany(rows_max)
                 if rows:
-                    yield names, rows
+                    yield columns, rows
         except self._door.exceptions as error:
             raise self._failure(error) from error
         finally:
             self._end(cursor)
 
-    def _started(self, statement: str) -> Cursor:
+    def _started(self, statement: str, rows_max: int) -> Cursor:
         """A cursor whose statement has finished; without ``;``, which is no part of a statement here."""
-        cursor = self._connection.cursor(arraysize=self._limits.fetch_rows)
+        cursor = self._connection.cursor(arraysize=rows_max)
         until = self._door.clock() + self._limits.query_seconds
         try:
             cursor.execute(statement.strip().removesuffix(";"), async_=True)

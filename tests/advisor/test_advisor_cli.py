@@ -11,7 +11,8 @@ import pytest
 from advisor_tables import MONDAY_MS, Made, daily, profile_rows, usage_rows, write, write_fleet
 
 from advisor.__main__ import app
-from advisor.warehouse import Selection, Warehouse
+from advisor.history import History, Selection
+from advisor.warehouse_duckdb import FolderTables
 from egpu_runtime.contract.process import run
 from egpu_runtime.contract.units import GIB, HOUR_MS
 from pipeline.contract.tables import CONTAINER_USAGE, MANIFEST_FILE, WORKLOAD_PROFILE
@@ -164,7 +165,7 @@ def test_gone_and_unattributed_containers(tmp_path: Path) -> None:
         "attribution": "two containers",
     }
     write(tmp_path, CONTAINER_USAGE, [unknown])
-    found, held = Warehouse(tmp_path).read_fleet(Selection(), days_max=35)
+    found, held = History(FolderTables(tmp_path), Selection()).read_fleet(days_max=35)
     assert [fact.live_replicas for fact in found.facts] == [1, 0]
     assert held == {("c1", "A100"): frozenset({"GPU-unknown"})}
 
@@ -175,7 +176,7 @@ def test_each_cluster_has_its_own_last_day(tmp_path: Path) -> None:
     )
     other = [row | {"cluster": "c2"} for row in profile_rows(lagging)]
     write(tmp_path, WORKLOAD_PROFILE, [*profile_rows(fleet()[0]), *other])
-    found, _ = Warehouse(tmp_path).read_fleet(Selection(), days_max=35)
+    found, _ = History(FolderTables(tmp_path), Selection()).read_fleet(days_max=35)
     assert [(key.cluster, fact.live_replicas) for key, fact in zip(found.keys, found.facts, strict=True)] == [
         ("c1", 1),
         ("c2", 1),
@@ -187,10 +188,10 @@ def test_hours_read_are_whole_mib_and_gaps_are_nan(tmp_path: Path) -> None:
     memory[[0, 1, 30, 71]] = np.nan
     memory[5] = 1 + 1 / (1 << 30)  # one byte more than a GiB
     write_fleet(tmp_path, [Made("day", memory, np.full(72, 0.12344))])
-    found, _ = Warehouse(tmp_path).read_fleet(Selection(), days_max=2)
+    found, _ = History(FolderTables(tmp_path), Selection()).read_fleet(days_max=2)
     assert found.hours == 48
     assert np.isnan(found.memory[0, [6, 47]]).all()
-    found, _ = Warehouse(tmp_path).read_fleet(Selection(), days_max=35)
+    found, _ = History(FolderTables(tmp_path), Selection()).read_fleet(days_max=35)
     assert found.memory[0, 5] == 1025
     assert set(found.core[0]) == {1234}
 
