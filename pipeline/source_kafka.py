@@ -33,8 +33,9 @@ _CLIENT_LOG.propagate = False
 GROUP: Final = f"egpu-{READER_NAME}"
 """Group whose committed offsets say how far we are; a ``group.id`` in the properties is used instead."""
 
-_BOUNDS: Final = {"queued.max.messages.kbytes": 32_768, "queued.min.messages": 1_000}
-"""What the client library reads ahead: kilobytes over all partitions, and messages of each below which it asks on."""
+_BOUNDS: Final = {"queued.max.messages.kbytes": 32_768, "queued.min.messages": 1_000, "fetch.wait.max.ms": 100}
+"""What the client library reads ahead: kilobytes over all partitions, messages of each below which it asks on; and how
+long a broker may wait for more."""
 
 _ANSWER_SECONDS: Final = 5.0
 _POLL_SECONDS: Final = 0.2

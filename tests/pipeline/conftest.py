@@ -1,13 +1,16 @@
 """Runs of the pipeline on real folders, and what is in the tables afterwards."""
 
+import importlib
+import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from pipeline_topic import make_topic, settings_of
 
 from egpu_runtime.contract.configuration import load
 from pipeline.contract.tables import DATA_FILE
@@ -21,7 +24,7 @@ Rows = dict[str, list[dict[str, object]]]
 
 def run_in_process(folder: Path, warehouse: str = "warehouse", **given: object) -> Summary:
     """Run to the log's end in this process."""
-    settings = load(PipelineSettings, file_text="", overrides=given)
+    settings = load(PipelineSettings, file_text="", overrides={**settings_of(folder), **given})
     order = Order(folder / "log", folder / warehouse)
     return run_pipeline(order, settings, stop=threading.Event(), progress=lambda _: None)
 
@@ -33,6 +36,25 @@ def read_rows(folder: Path, warehouse: str = "warehouse") -> Rows:
         files = sorted((folder / warehouse / table).rglob(DATA_FILE))
         found[table] = [row for file in files for row in pq.ParquetFile(file).read().to_pylist()]
     return found
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[str]:
+    """Address of a real broker, for tests that run outside programs."""
+    if address := os.environ.get("EGPU_TEST_KAFKA"):
+        yield address
+        return
+    engines_running = importlib.import_module("engines_running")
+    with engines_running.running(only=("kafka",)) as state:
+        yield state["kafka"]["bootstrap"]
+
+
+@pytest.fixture(params=["sqlite", pytest.param("kafka", marks=pytest.mark.end_to_end)])
+def any_log(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The log of the test's folder: a folder of files, or a topic of three partitions on a real broker."""
+    if request.param == "kafka":
+        make_topic(tmp_path, request.getfixturevalue("kafka"))
+    return str(request.param)
 
 
 @pytest.fixture(scope="session")

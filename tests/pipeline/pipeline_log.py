@@ -2,52 +2,30 @@
 
 import sqlite3
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from hashlib import blake2b
 from pathlib import Path
 
 import cramjam
+from pipeline_request import Sample, write_request
+from pipeline_topic import produce, topic_of
 
 from collector.contract.record import BODY_HASH_BYTES, LOG_SCHEMA_VERSION, SEGMENT_SCHEMA, segment_file_name
 
-Labels = Mapping[str, str]
-Sample = tuple[Labels, int, float]
-"""Labels with ``__name__``, time in ms UTC, value."""
-
 STALE = struct.unpack("<d", struct.pack("<Q", 0x7FF0_0000_0000_0002))[0]
-
-
-def varint(number: int) -> bytes:
-    out = bytearray()
-    number &= (1 << 64) - 1
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
-
-
-def field(number: int, content: bytes) -> bytes:
-    return varint(number << 3 | 2) + varint(len(content)) + content
-
-
-def write_request(samples: Iterable[Sample]) -> bytes:
-    """A WriteRequest with one TimeSeries a sample; labels sorted, before the sample."""
-    body = b""
-    for labels, time_ms, value in samples:
-        pairs = b"".join(
-            field(1, field(1, name.encode()) + field(2, text.encode())) for name, text in sorted(labels.items())
-        )
-        sample = b"\x09" + struct.pack("<d", value) + b"\x10" + varint(time_ms)
-        body += field(1, pairs + field(2, sample))
-    return body
 
 
 def append(
     folder: Path, batches: Sequence[Sequence[Sample]], *, received_ms: int, segment: int = 1, identity: str = ""
 ) -> None:
-    """Append one record a batch to a segment; without an identity it is as older collectors wrote it."""
+    """Append one record a batch to a segment; without an identity it is as older collectors wrote it.
+
+    Where the folder's parent has a topic, one record a batch and partition to that.
+    """
+    if topic_of(folder.parent):
+        produce(folder.parent, batches, received_ms=received_ms)
+        return
     folder.mkdir(exist_ok=True)
     with closing(sqlite3.connect(folder / segment_file_name(segment))) as connection, connection:
         connection.execute("PRAGMA journal_mode=WAL")

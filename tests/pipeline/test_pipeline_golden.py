@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from pipeline_log import append
 from pipeline_notation import Case, parse, same
+from pipeline_topic import settings_of
 
 from egpu_runtime.contract.configuration import load
 from pipeline.contract.tables import DATA_FILE
@@ -18,7 +19,8 @@ GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.test"))
 
 def run_case(case: Case, folder: Path) -> None:
     append(folder / "log", [case.samples], received_ms=max(time_ms for _, time_ms, _ in case.samples))
-    settings = load(PipelineSettings, file_text="", overrides={"cluster_default": "c", **case.settings})
+    given = {"cluster_default": "c", **case.settings, **settings_of(folder)}
+    settings = load(PipelineSettings, file_text="", overrides=given)
     order = Order(folder / "log", folder / "warehouse")
     run_pipeline(order, settings, stop=threading.Event(), progress=lambda _: None)
 
@@ -48,6 +50,7 @@ def check(given: str, folder: Path) -> None:
         assert wrong == {}, expected.line
 
 
+@pytest.mark.usefixtures("any_log")
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
 def test_golden(path: Path, tmp_path: Path) -> None:
     check(path.read_text(), tmp_path)

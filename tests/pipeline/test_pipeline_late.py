@@ -39,6 +39,7 @@ def write_two_hours(folder: Path) -> None:
     append(folder / "log", [[memory(START_MS, 1.0)], [memory(START_MS + 2 * HOUR_MS, 2.0)]], received_ms=RECEIVED_MS)
 
 
+@pytest.mark.usefixtures("any_log")
 def test_late_samples_are_merged_under_a_new_version(run_log, rows_of, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     write_two_hours(tmp_path)
     run_log(tmp_path)
@@ -55,6 +56,7 @@ def test_late_samples_are_merged_under_a_new_version(run_log, rows_of, tmp_path:
     assert profile["hourly_memory_used_bytes_max"][:3] == [9.0, None, 2.0]
 
 
+@pytest.mark.usefixtures("any_log")
 def test_an_hour_that_had_no_sample_is_made_from_late_ones(run_log, rows_of, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     write_two_hours(tmp_path)
     run_log(tmp_path)
@@ -63,6 +65,7 @@ def test_an_hour_that_had_no_sample_is_made_from_late_ones(run_log, rows_of, tmp
     assert [row["memory_used_bytes_max"] for row in rows_of(tmp_path)["container_usage_5m"]] == [1.0, 5.0, 2.0]
 
 
+@pytest.mark.usefixtures("any_log")
 @pytest.mark.parametrize("in_one_run", [True, False])
 def test_too_late_is_counted_and_changes_nothing(run_log, rows_of, tmp_path: Path, in_one_run: bool) -> None:  # type: ignore[no-untyped-def]
     """Judged by receive times alone, so it does not matter when the pipeline ran."""
@@ -137,6 +140,7 @@ def test_windows_of_another_length_are_refused(run_log, tmp_path: Path) -> None:
         run_log(tmp_path, "other", window_seconds=7)
 
 
+@pytest.mark.usefixtures("any_log")
 def test_old_tables_are_removed(run_log, rows_of, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     samples = [memory(START_MS + day * DAY_MS, float(day)) for day in range(4)]
     append(tmp_path / "log", [samples], received_ms=START_MS + 4 * DAY_MS)
@@ -148,6 +152,7 @@ def test_old_tables_are_removed(run_log, rows_of, tmp_path: Path) -> None:  # ty
     assert decisions(tmp_path) == [(1, "too_late")]
 
 
+@pytest.mark.usefixtures("any_log")
 def test_an_hour_without_a_container_or_card_is_an_hour(run_log, rows_of, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     owner = {"__name__": "kube_pod_owner", "namespace": "s", "pod": "p", "owner_kind": "Job", "owner_name": "j"}
     append(tmp_path / "log", [[(owner, START_MS, 1.0), ({"__name__": "up"}, START_MS, 1.0)]], received_ms=RECEIVED_MS)
@@ -156,6 +161,7 @@ def test_an_hour_without_a_container_or_card_is_an_hour(run_log, rows_of, tmp_pa
     assert rows_of(tmp_path) == {"container_usage_5m": [], "gpu_usage_5m": [], "workload_profile_1d": []}
 
 
+@pytest.mark.usefixtures("any_log")
 def test_an_empty_log_is_no_error(run_log, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "log").mkdir()
     assert run_log(tmp_path).hours == 0
@@ -163,6 +169,7 @@ def test_an_empty_log_is_no_error(run_log, tmp_path: Path) -> None:  # type: ign
     assert run_log(tmp_path).records == 1
 
 
+@pytest.mark.usefixtures("any_log")
 def test_impossible_times_are_dropped_and_counted(run_log, rows_of, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     times = (-1, -(1 << 60), 1 << 60, RECEIVED_MS + 600_001, RECEIVED_MS + 600_000, START_MS)
     append(tmp_path / "log", [[memory(time, 1.0) for time in times]], received_ms=RECEIVED_MS)
