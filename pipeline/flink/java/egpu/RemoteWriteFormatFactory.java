@@ -75,7 +75,7 @@ public final class RemoteWriteFormatFactory implements DeserializationFormatFact
         };
     }
 
-    private static DecoderOptions options(ReadableConfig config) {
+    static DecoderOptions options(ReadableConfig config) {
         SeriesTable table;
         try {
             table = config.getOptional(SERIES_TABLE).map(SeriesTable::parse).orElse(SeriesTable.ALL);
