@@ -18,6 +18,8 @@ from state import Home, Options, Record, Service, processes_of
 from versions import ENGINES, EngineError
 
 POLL_SECONDS = 0.1
+RECOVER_SECONDS = 60.0
+"""For a process that runs to be well again after those it depends on were started anew."""
 DATA_FOLDERS = (*ENGINES, "logs", "run", "warehouse")
 """What ``wipe`` removes of a home, and nothing else."""
 
@@ -31,7 +33,8 @@ class _Rising:
 
     service: Service
     record: Record
-    process: "subprocess.Popen[bytes]"
+    process: "subprocess.Popen[bytes] | None"
+    """None: it ran before."""
     started_seconds: float
     """Since 1970."""
     deadline: float
@@ -94,7 +97,7 @@ class Cluster:
         """Start each service as soon as those before it are ready; adds what is up to ``records``."""
         failed: dict[str, EngineError] = {}
         waiting = [service for service in services if service.name not in records]
-        rising: list[_Rising] = []
+        rising = [_running(service, records[service.name]) for service in services if service.name in records]
         while waiting or rising:
             unfinished = {service.name for service in waiting} | {each.service.name for each in rising}
             for service in [each for each in waiting if not unfinished & set(each.after)]:
@@ -115,7 +118,8 @@ class Cluster:
                 except EngineError as error:
                     rising.remove(each)
                     failed[each.service.name] = error
-                    stop([each.record.running])
+                    if each.process is not None:
+                        stop([each.record.running])
             time.sleep(POLL_SECONDS if rising else 0)
         return list(failed.values())
 
@@ -166,13 +170,14 @@ class Cluster:
 
     def _is_ready(self, rising: "_Rising") -> bool:
         """Whether the service listens. Raises EngineError when it ended or its time is over."""
-        service, code = rising.service, rising.process.poll()
+        service = rising.service
+        code = rising.process.poll() if rising.process is not None else None
         if code is not None:
             raise EngineError(service.engine, f"{service.name} ended with {code}; {_ending(self._log(service))}")
         if listens(rising.record.running.pid, service.ready_port) and service.probe(rising.started_seconds):
             return True
         if time.monotonic() > rising.deadline:
-            late = f"{service.name} was not ready on port {service.ready_port} in {service.ready_seconds:.0f} s"
+            late = f"{service.name} (pid {rising.record.running.pid}) is not ready on port {service.ready_port}"
             raise EngineError(service.engine, f"{late}; {_ending(self._log(service))}")
         return False
 
@@ -191,6 +196,11 @@ def check_start(service: Service) -> None:
         raise EngineError(service.engine, f"{service.name} may take {service.memory_mib} MiB, {free} MiB are free")
 
 
+def _running(service: Service, record: Record) -> _Rising:
+    """A service that was up already is looked at again: a TaskManager comes back to a new JobManager by itself."""
+    return _Rising(service, record, None, 0.0, time.monotonic() + RECOVER_SECONDS)
+
+
 def fingerprint(service: Service) -> str:
     """Changes exactly when a service would be started in another way: arguments, environment or files."""
     started_by = repr((service.arguments, sorted(service.environment.items()), sorted(service.files.items())))
@@ -200,7 +210,7 @@ def fingerprint(service: Service) -> str:
 def status_lines(home: Home) -> tuple[list[str], bool]:
     """One line a service of the home: what runs where; and whether all of them are well."""
     lines, well = [], True
-    for name, record in home.all_records().items():
+    for name, record in sorted(home.all_records().items(), key=lambda item: item[1].ready_port):
         pid = record.running.pid
         alive = is_alive(record.running)
         listening = alive and listens(pid, record.ready_port)
