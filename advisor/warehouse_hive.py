@@ -30,6 +30,7 @@ _NUMBERS: Final = msgspec.json.Decoder(list[float | None])
 _TEXTS: Final = msgspec.json.Decoder(list[str | None])
 
 logging.getLogger("pyhive").setLevel(logging.WARNING)  # it would log every statement
+logging.getLogger("thrift").setLevel(logging.CRITICAL)  # what it would log is raised as well
 
 
 class HiveTables:

@@ -17,13 +17,23 @@ from egpu_runtime.contract.process import Failure
 from pipeline.contract.advice_tables import ADVICE_TABLES
 from pipeline.contract.ddl import SCHEMA_PROPERTY, hive_ddl, hive_location
 from pipeline.contract.dialect import HIVE
-from pipeline.contract.hive import SESSION_SETTINGS, Connection, Door, Fetched, HiveLimits, HiveSession, parse_address
+from pipeline.contract.hive import (
+    FETCH_ROWS,
+    SESSION_SETTINGS,
+    Connection,
+    Door,
+    Fetched,
+    HiveLimits,
+    HiveSession,
+    parse_address,
+)
 from pipeline.contract.tables import TABLES, WAREHOUSE_SCHEMA_VERSION, Table
 from pipeline.reports import REPORTS, Answer, view_ddl
 
 _PARTITIONS_PER_STATEMENT: Final = 200
 
 logging.getLogger("pyhive").setLevel(logging.WARNING)  # it would log every statement
+logging.getLogger("thrift").setLevel(logging.CRITICAL)  # what it would log is raised as well
 
 
 class HiveServer:
@@ -70,9 +80,9 @@ class HiveServer:
         """All rows of a SELECT that is known to be small."""
         return self._session.rows(select)
 
-    def batches(self, select: str) -> Iterator[Fetched]:
-        """(columns, rows) a fetch at a time, so that memory is bounded."""
-        return self._session.batches(select)
+    def batches(self, select: str, rows_max: int = FETCH_ROWS) -> Iterator[Fetched]:
+        """(columns, rows) a fetch at a time, so that memory is bounded by ``rows_max``."""
+        return self._session.batches(select, rows_max)
 
     def report(self, sql: str) -> Answer:
         """Run a report's SELECT."""
@@ -92,7 +102,10 @@ class HiveServer:
 
     def check_versions(self) -> None:
         """Raises Failure where a table of reports is missing or newer than this program."""
+        known = {str(name) for (name,) in self.rows("SHOW TABLES")}
         for table in {report.table.name: report.table for report in REPORTS.values()}.values():
+            if table.name not in known:
+                raise Failure(f"{self._address}: no table {table.name} in it; egpu-pipeline tables makes it")
             self.check_version(table)
 
     def partition_counts(self) -> dict[str, int]:

@@ -9,6 +9,8 @@ from typing import Final
 from pipeline.contract.tables import Column, Table, Type
 
 PLAN_PARTITIONS: Final = ("dt", "plan_id")
+PLAN_FILES: Final = "[0-9a-z]*"
+"""Any name but hidden ones: Hive chooses its own where it writes."""
 
 
 def _column(name: str, kind: Type, unit: str, text: str) -> Column:
@@ -47,6 +49,7 @@ RECOMMENDATIONS: Final = Table(
         _column("backtest", "STRING", "", "Back-test: what was made from how much and judged on how much."),
     ),
     PLAN_PARTITIONS,
+    PLAN_FILES,
 )
 
 SAVINGS: Final = Table(
@@ -69,6 +72,7 @@ SAVINGS: Final = Table(
         _column("backtest", "STRING", "", "Back-test: what was made from how much and judged on how much."),
     ),
     PLAN_PARTITIONS,
+    PLAN_FILES,
 )
 
 ALLOCATION_CHANGES: Final = Table(
@@ -87,6 +91,7 @@ ALLOCATION_CHANGES: Final = Table(
         _column("revision", "STRING", "", "Commit on it; NULL where nothing was committed."),
     ),
     PLAN_PARTITIONS,
+    PLAN_FILES,
 )
 
 ADVICE_TABLES: Final = (RECOMMENDATIONS, SAVINGS, ALLOCATION_CHANGES)

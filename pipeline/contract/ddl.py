@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from pipeline.contract.dialect import HIVE
-from pipeline.contract.tables import DATA_FILE, SERIES_WINDOWS, WAREHOUSE_SCHEMA_VERSION, Column, Table, Type
+from pipeline.contract.tables import SERIES_WINDOWS, WAREHOUSE_SCHEMA_VERSION, Column, Table, Type
 
 SCHEMA_PROPERTY: Final = "effective-gpu.schema"
 """Table property that holds the schema version where the folder with its manifests is not at hand."""
@@ -91,7 +91,7 @@ def duckdb_ddl(table: Table, folder: str) -> str:
     columns = ", ".join(f'"{c.name}"::{_DUCKDB_TYPES[c.type]} AS "{c.name}"' for c in table.columns)
     columns += "".join(f', "{name}"::VARCHAR AS "{name}"' for name in table.partitions)
     depth = "/*" * len(table.partitions)
-    glob = f"{folder}/{table.name}{depth}/{DATA_FILE}".replace("'", "''")
+    glob = f"{folder}/{table.name}{depth}/{table.files}".replace("'", "''")
     partitioned = "true" if table.partitions else "false"
     source = f"read_parquet('{glob}', hive_partitioning = {partitioned}, hive_types_autocast = false)"
     return f"CREATE OR REPLACE VIEW {table.name} AS SELECT {columns} FROM {source};\n"

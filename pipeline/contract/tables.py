@@ -42,12 +42,14 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One table; ``key`` names its rows, ``partitions`` its folders, rows are sorted by key and time."""
+    """One table; ``key`` names its rows, ``partitions`` its folders, rows are sorted by key and time. ``files`` = the
+    files of a folder that hold rows, as a glob."""
 
     name: str
     help: str
     columns: tuple[Column, ...]
     partitions: tuple[str, ...]
+    files: str = DATA_FILE
 
     @property
     def key(self) -> tuple[str, ...]:
