@@ -37,7 +37,7 @@ _BOUNDS: Final = {"queued.max.messages.kbytes": 32_768, "queued.min.messages": 1
 """What the client library reads ahead: kilobytes over all partitions, messages of each below which it asks on; and how
 long a broker may wait for more."""
 
-_ANSWER_SECONDS: Final = 5.0
+_ANSWER_SECONDS_MAX: Final = 5.0
 _POLL_SECONDS: Final = 0.2
 _LOOK_SECONDS: Final = 10.0
 """How often it is looked whether the topic is still the same."""
@@ -190,6 +190,7 @@ class KafkaLog:
         self._topic = topic
         self._waiting = waiting
         self.identity = ""
+        self._answer_seconds = min(_ANSWER_SECONDS_MAX, waiting.seconds)
         self._silence = Silence(waiting, f"Kafka at {topic.bootstrap_servers}")
         self._control = _consumer(topic, self._silence)
         self._admin = _admin(topic, self._silence)
@@ -224,7 +225,9 @@ class KafkaLog:
         """The topic's id and its partitions."""
         name = self._topic.name
         asked = TopicCollection([name])
-        found = self._ask(lambda: self._admin.describe_topics(asked, request_timeout=_ANSWER_SECONDS)[name].result())
+        found = self._ask(
+            lambda: self._admin.describe_topics(asked, request_timeout=self._answer_seconds)[name].result()
+        )
         return _hex(found.topic_id), sorted(partition.id for partition in found.partitions)
 
     def _partitions(self) -> list[int]:
@@ -241,7 +244,7 @@ class KafkaLog:
         name = self._topic.name
 
         def ask(partition: int) -> tuple[int, int]:
-            found = self._control.get_watermark_offsets(TopicPartition(name, partition), timeout=_ANSWER_SECONDS)
+            found = self._control.get_watermark_offsets(TopicPartition(name, partition), timeout=self._answer_seconds)
             if found is None:
                 raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
             return found
@@ -338,7 +341,7 @@ class KafkaLog:
     def _offsets_since(self, received_ms: int, bounds: Mapping[int, tuple[int, int]]) -> dict[int, int]:
         """The first offset in each partition that was received at or after a time; its end when there is none."""
         asked = [TopicPartition(self._topic.name, partition, received_ms) for partition in bounds]
-        found = self._ask(lambda: self._control.offsets_for_times(asked, timeout=_ANSWER_SECONDS))
+        found = self._ask(lambda: self._control.offsets_for_times(asked, timeout=self._answer_seconds))
         offsets = {}
         for each in found:
             low, high = bounds[each.partition]

@@ -1,12 +1,14 @@
 """Runs of the pipeline on real folders, and what is in the tables afterwards."""
 
 import importlib
+import json
 import os
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -39,21 +41,21 @@ def read_rows(folder: Path, warehouse: str = "warehouse") -> Rows:
 
 
 @pytest.fixture(scope="session")
-def kafka() -> Iterator[str]:
-    """Address of a real broker, for tests that run outside programs."""
-    if address := os.environ.get("EGPU_TEST_KAFKA"):
-        yield address
+def kafka() -> Iterator[dict[str, Any]]:
+    """Address and process of a real broker; one that runs already where EGPU_TEST_ENGINES names it."""
+    if home := os.environ.get("EGPU_TEST_ENGINES"):
+        yield json.loads(Path(home, "engines.json").read_text())["kafka"]
         return
     engines_running = importlib.import_module("engines_running")
     with engines_running.running(only=("kafka",)) as state:
-        yield state["kafka"]["bootstrap"]
+        yield state["kafka"]
 
 
 @pytest.fixture(params=["sqlite", pytest.param("kafka", marks=pytest.mark.end_to_end)])
 def any_log(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The log of the test's folder: a folder of files, or a topic of three partitions on a real broker."""
     if request.param == "kafka":
-        make_topic(tmp_path, request.getfixturevalue("kafka"))
+        make_topic(tmp_path, request.getfixturevalue("kafka")["bootstrap"])
     return str(request.param)
 
 

@@ -1,12 +1,13 @@
 """A real Kafka topic as the log of a folder: ``topic.json`` beside where the log would be says which."""
 
+import functools
 import json
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from uuid import uuid4
 
-from confluent_kafka import Producer, TopicCollection, TopicPartition
+from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from pipeline_request import Sample, write_request
 
@@ -79,11 +80,16 @@ def parts_of(batch: Sequence[Sample], partitions: int) -> Iterable[tuple[int, li
     return by_partition.items() if batch else [(0, [])]
 
 
+@functools.cache
+def producer_to(bootstrap: str) -> Producer:
+    return Producer({"bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 0, "log_level": 0})
+
+
 def produce(folder: Path, batches: Sequence[Sequence[Sample]], *, received_ms: int) -> None:
     """Append one record for each partition of each batch, with the headers of a collector."""
     found = topic_of(folder)
     assert found
-    producer = Producer({"bootstrap.servers": found["bootstrap"], "enable.idempotence": True, "linger.ms": 0})
+    producer = producer_to(found["bootstrap"])
     for batch in batches:
         times = [time_ms for _, time_ms, _ in batch] or [0]
         digest = blake2b(write_request(batch), digest_size=BODY_HASH_BYTES).digest()
@@ -104,11 +110,6 @@ def produce_raw(folder: Path, value: bytes, *, received_ms: int, headers: dict[s
     """A record of another writer, in partition 0."""
     found = topic_of(folder)
     assert found
-    producer = Producer({"bootstrap.servers": found["bootstrap"]})
+    producer = producer_to(found["bootstrap"])
     producer.produce(found["name"], value, partition=0, timestamp=received_ms, headers=headers)
     assert producer.flush(30) == 0
-
-
-def identity_of(bootstrap: str, name: str) -> object:
-    admin = AdminClient({"bootstrap.servers": bootstrap})
-    return admin.describe_topics(TopicCollection([name]))[name].result(30).topic_id

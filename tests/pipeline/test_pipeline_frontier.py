@@ -62,11 +62,11 @@ def test_a_person_finds_the_place_again() -> None:
 def test_a_reader_that_begins_takes_what_there_is_and_one_that_goes_on_misses_it() -> None:
     bounds = {0: (5, 9), 1: (0, 4)}
     assert resume_after(START_OF_PARTITIONS, bounds, "t") == partitions(5, 0)
-    with pytest.raises(LogGap, match="partition 0 offsets 2 to 4$") as gap:
+    with pytest.raises(LogGap, match=r"partition 0 offsets 2 to 4$") as gap:
         resume_after(partitions(2, 3), bounds, "t")
     assert gap.value.resume == partitions(5, 3)
     # A partition that was empty so far and has lost its first records since.
-    with pytest.raises(LogGap, match="partition 0 offsets 0 to 4$"):
+    with pytest.raises(LogGap, match=r"partition 0 offsets 0 to 4$"):
         resume_after(partitions(0, 3), bounds, "t")
 
 
