@@ -2,9 +2,12 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from engine_set import Engines
+from engines_running import running
 from stages import Chain
 
 # A job started in the background of a shell ignores SIGINT, and its children inherit that; the processes under test
@@ -25,3 +28,20 @@ def test_data() -> Path:
     if not folder:
         pytest.skip("EGPU_TEST_DATA does not name the folder of real traces")
     return Path(folder)
+
+
+ENGINES = ("kafka", "flink", "hive")
+
+
+@pytest.fixture(scope="session")
+def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
+    """Kafka, Flink and Hive, started once for all tests; those of EGPU_TEST_ENGINES, a home of engines.py, stay up."""
+    given = os.environ.get("EGPU_TEST_ENGINES", "")
+    if given:
+        found = Engines(Path(given))
+        found.up()
+        yield found
+        return
+    home = tmp_path_factory.mktemp("engines")
+    with running(ENGINES, home=home):
+        yield Engines(home)

@@ -109,8 +109,8 @@ class FlinkRest:
         self.url = url.rstrip("/")
 
     def _ask(self, method: str, path: str, body: bytes | None = None, *, content: str = "application/json") -> Any:
-        request = urllib.request.Request(f"{self.url}{path}", body, {"Content-Type": content}, method=method)
         try:
+            request = urllib.request.Request(f"{self.url}{path}", body, {"Content-Type": content}, method=method)
             with urllib.request.urlopen(request, timeout=ANSWER_SECONDS_MAX) as response:
                 text = response.read()
         except urllib.error.HTTPError as error:
@@ -122,7 +122,10 @@ class FlinkRest:
         try:
             return json.loads(text or b"{}")
         except ValueError as error:
-            raise Failure(f"what answers at {self.url} is not Flink's REST API") from error
+            raise self._strange() from error
+
+    def _strange(self) -> Failure:
+        return Failure(f"what answers at {self.url} is not Flink's REST API")
 
     def _get(self, path: str) -> Any:
         return self._ask("GET", path)
@@ -137,8 +140,8 @@ class FlinkRest:
             return Cluster(
                 found["flink-version"], found["taskmanagers"], found["slots-total"], found["slots-available"]
             )
-        except KeyError as error:
-            raise Failure(f"what answers at {self.url} is not Flink's REST API") from error
+        except (KeyError, TypeError) as error:
+            raise self._strange() from error
 
     def configuration(self) -> Mapping[str, str]:
         """The JobManager's configuration, by key."""
@@ -174,10 +177,14 @@ class FlinkRest:
 
     def jobs(self) -> list[Job]:
         """Jobs the JobManager remembers, the newest first."""
-        found = [
-            Job(each["jid"], each["name"], each["state"], each["last-modification"], each["start-time"])
-            for each in self._get("/jobs/overview")["jobs"]
-        ]
+        answer = self._get("/jobs/overview")
+        try:
+            found = [
+                Job(each["jid"], each["name"], each["state"], each["last-modification"], each["start-time"])
+                for each in answer["jobs"]
+            ]
+        except (KeyError, TypeError) as error:
+            raise self._strange() from error
         return sorted(found, key=lambda job: -job.start_ms)
 
     def parameters(self, job_id: str) -> Mapping[str, str]:
