@@ -64,18 +64,19 @@ public final class SeriesWindow {
     }
 
     void add(int time, double value) {
+        if (used == samples.length) {
+            room(BYTES_A_SAMPLE);
+        }
         if (used > 0 && !unsorted) {
-            int last = used / BYTES_A_SAMPLE - 1;
-            if (time == time(last)) {
-                if (value > value(last)) {
-                    DOUBLE.set(samples, last * BYTES_A_SAMPLE + VALUE_AT, value);
+            int last = used - BYTES_A_SAMPLE;
+            int lastTime = (int) INT.get(samples, last);
+            if (time == lastTime) {
+                if (value > (double) DOUBLE.get(samples, last + VALUE_AT)) {
+                    DOUBLE.set(samples, last + VALUE_AT, value);
                 }
                 return;
             }
-            unsorted = time < time(last);
-        }
-        if (used == samples.length) {
-            room(BYTES_A_SAMPLE);
+            unsorted = time < lastTime;
         }
         INT.set(samples, used, time);
         DOUBLE.set(samples, used + VALUE_AT, value);
@@ -109,7 +110,8 @@ public final class SeriesWindow {
             order();
         }
         if (used + bytes > samples.length / 4 * 3) {
-            samples = Arrays.copyOf(samples, Math.max(used + bytes, samples.length + samples.length / 2 + 4 * BYTES_A_SAMPLE));
+            int count = samples.length / BYTES_A_SAMPLE;
+            samples = Arrays.copyOf(samples, Math.max(used + bytes, (count + count / 2 + 4) * BYTES_A_SAMPLE));
         }
     }
 
