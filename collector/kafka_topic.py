@@ -6,6 +6,7 @@ Two ways to fail. Unreachable: an answer may come later. Failure: only a person 
 import base64
 import contextlib
 import logging
+import re
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
@@ -61,16 +62,23 @@ REFUSALS: Final = frozenset(
         KafkaError.CLUSTER_AUTHORIZATION_FAILED,
         KafkaError.GROUP_AUTHORIZATION_FAILED,
         KafkaError.SASL_AUTHENTICATION_FAILED,
+        KafkaError.TOPIC_EXCEPTION,
         KafkaError.UNSUPPORTED_SASL_MECHANISM,
     }
 )
 """Errors that come again however often one asks."""
+
+_SILENCE: Final = frozenset({KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._RESOLVE})
+
+_AROUND: Final = re.compile(r"^(?:Broker: |Local: |\S+/(?:bootstrap|\d+): )|(?: \(after \d+ms in state .*\))$")
 
 _TAIL_RECORDS_MAX: Final = 2000
 _POLL_SECONDS: Final = 0.1
 
 _logger = logging.getLogger("egpu-collector")
 _client_logger = logging.getLogger("egpu-collector.kafka")
+_client_logger.setLevel(logging.CRITICAL)
+"""What librdkafka would print of every attempt to connect, we say once; ``debug`` properties print nothing either."""
 
 
 class Unreachable(Exception):  # noqa: N818 - reads as the sentence "raise Unreachable(why)"
@@ -87,7 +95,6 @@ def client_properties(settings: CollectorSettings) -> dict[str, Any]:
     return {
         "client.id": "egpu-collector",
         "reconnect.backoff.max.ms": RECONNECT_MS_MAX,
-        "log.connection.close": False,
         **settings.kafka_properties,
         "bootstrap.servers": settings.kafka_bootstrap_servers,
         "logger": _client_logger,
@@ -95,8 +102,8 @@ def client_properties(settings: CollectorSettings) -> dict[str, Any]:
 
 
 def sentence_of(error: KafkaError) -> str:
-    """An error as a person reads it: librdkafka's text without the addresses and states it puts around."""
-    return str(error.str()).removeprefix("Broker: ").removeprefix("Local: ")
+    """An error as a person reads it: librdkafka's text without the thread and the state it puts around."""
+    return _AROUND.sub("", str(error.str()))
 
 
 class Brokers:
@@ -121,33 +128,15 @@ class Brokers:
         elif error.code() != KafkaError._ALL_BROKERS_DOWN:
             self._last_error = sentence_of(error)
 
-    def wait(self, seconds_max: float) -> None:
-        """Until a broker answers. Raises Failure when none does in time, or none lets us in."""
-        deadline = time.monotonic() + seconds_max
-        while True:
-            try:
-                self._metadata()
-                return
-            except Unreachable as error:
-                if time.monotonic() >= deadline:
-                    raise Failure(str(error)) from error
-                _logger.info("%s", error)
-                time.sleep(_POLL_SECONDS)
-
-    def _metadata(self) -> None:
-        try:
-            self._admin.list_topics(self._topic, timeout=min(self._seconds_max, 2.0))
-        except KafkaException as error:
-            self._admin.poll(0)  # the reason comes by the error callback
-            raise self._failed(error.args[0]) from error
-
     def _failed(self, error: KafkaError) -> Exception:
         where = f"Kafka at {self._settings.kafka_bootstrap_servers}"
         if error.code() in REFUSALS or self._refusal:
             why = self._refusal or sentence_of(error)
             self._refusal = ""
             return Failure(f"{where} refuses us: {why}")
-        return Unreachable(f"{where} does not answer: {self._last_error or sentence_of(error)}")
+        if error.code() in _SILENCE:
+            return Unreachable(f"{where} does not answer: {self._last_error or sentence_of(error)}")
+        return Unreachable(f"{where}: {sentence_of(error)}")
 
     def _ask(self, future: "Future[T]") -> T:
         deadline = time.monotonic() + self._seconds_max

@@ -36,6 +36,9 @@ from egpu_runtime.contract.process import Failure
 POLL_SECONDS: Final = 0.2
 """Longest wait of the thread that takes acknowledgements, which is how fast it notices that we close."""
 
+QUIET_SECONDS: Final = 1.0
+"""Seconds of waiting at start that are not worth a line."""
+
 CHECK_SECONDS: Final = 60.0
 """Seconds between looks at a topic that seems well: it may have been made anew, or be set otherwise."""
 
@@ -89,7 +92,7 @@ class KafkaLog:
         self.has_ended = False
         """Whether the topic is no longer the one that was opened: a new process has to look at it from the start."""
         self._brokers = Brokers(settings)
-        self._facts, self._recent_bodies = self._open()
+        self._facts, self._recent_bodies = self._open_in_time()
         self._splitter = BodySplitter(
             settings.kafka_partition_count,
             series_count_max=settings.series_count_max,
@@ -156,20 +159,33 @@ class KafkaLog:
 
     # ---- at start ----
 
+    def _open_in_time(self) -> tuple[TopicFacts, list[tuple[bytes, int]]]:
+        """Brokers that start, and a topic just made, answer only after a while."""
+        started = time.monotonic()
+        said = ""
+        while True:
+            try:
+                return self._open()
+            except Unreachable as error:
+                waited_seconds = time.monotonic() - started
+                if waited_seconds >= self._settings.kafka_start_seconds_max:
+                    raise Failure(str(error)) from error
+                if waited_seconds >= QUIET_SECONDS and str(error) != said:
+                    said = str(error)
+                    _logger.info("%s", said)
+                time.sleep(POLL_SECONDS)
+
     def _open(self) -> tuple[TopicFacts, list[tuple[bytes, int]]]:
+        """The topic and the newest bodies in it. Raises Unreachable, and Failure for what time does not mend."""
         settings = self._settings
-        self._brokers.wait(settings.kafka_start_seconds_max)
-        try:
-            facts = self._brokers.find_or_create()
-            if reason := why_refused(facts, settings):
-                raise Failure(reason)
-            tail = self._brokers.tail(facts.partition_count)
-            newest = tail.newest()
-            if reason := why_spread_refused((partition_count_in(headers) for headers, _ in newest.values()), settings):
-                raise Failure(reason)
-            bodies = tail.recent_bodies(newest)
-        except Unreachable as error:
-            raise Failure(str(error)) from error
+        facts = self._brokers.find_or_create()
+        if reason := why_refused(facts, settings):
+            raise Failure(reason)
+        tail = self._brokers.tail(facts.partition_count)
+        newest = tail.newest()
+        if reason := why_spread_refused((partition_count_in(headers) for headers, _ in newest.values()), settings):
+            raise Failure(reason)
+        bodies = tail.recent_bodies(newest)
         for remark in remarks(facts, settings):
             _logger.warning("%s", remark)
         return facts, bodies
