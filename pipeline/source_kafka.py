@@ -33,9 +33,9 @@ _CLIENT_LOG.propagate = False
 GROUP: Final = f"egpu-{READER_NAME}"
 """Group whose committed offsets say how far we are; a ``group.id`` in the properties is used instead."""
 
-_BOUNDS: Final = {"queued.max.messages.kbytes": 32_768, "queued.min.messages": 1_000, "fetch.wait.max.ms": 100}
-"""What the client library reads ahead: kilobytes over all partitions, messages of each below which it asks on; and how
-long a broker may wait for more."""
+_BOUNDS: Final = {"queued.max.messages.kbytes": 65_536, "fetch.queue.backoff.ms": 20, "fetch.wait.max.ms": 100}
+"""What the client library reads ahead, kilobytes over all partitions; after how long it asks on when that is full (its
+own second leaves us idle); and how long a broker may wait for more."""
 
 _ANSWER_SECONDS_MAX: Final = 5.0
 _POLL_SECONDS: Final = 0.2
