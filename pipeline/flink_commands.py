@@ -7,10 +7,12 @@ import typer
 
 from egpu_runtime.contract.process import Failure, with_settings
 from egpu_runtime.contract.units import SECOND_MS
+from pipeline.dead_letters import ensure_dead_letters
 from pipeline.flink import jobs
 from pipeline.flink.rest import FlinkRest
-from pipeline.flink.sql import JobRules, job_script
+from pipeline.flink.sql import DEAD_LETTER_SUFFIX, JobRules, job_script
 from pipeline.settings import PipelineSettings
+from pipeline.topic_record import Topic
 
 _CHECKPOINT_KEYS: Final = ("execution.checkpointing.dir", "state.checkpoints.dir")
 """Where a cluster keeps checkpoints: the key of Flink 1.20, and the one before."""
@@ -69,6 +71,8 @@ def submit(
     wanted = jobs.Wanted(
         settings.flink_job_name, script, jar, settings.flink_parallelism, checkpoints=_checkpoints(rest, settings)
     )
+    dead_letters = f"{settings.kafka_topic}{DEAD_LETTER_SUFFIX}"
+    ensure_dead_letters(Topic(settings.kafka_bootstrap_servers, dead_letters, settings.kafka_properties))
     done = jobs.submit(rest, wanted, jobs.How(upgrade=upgrade, fresh=fresh, origin=origin))
     if done.done == "unchanged":
         typer.echo(f"job {done.job_id} runs already")
