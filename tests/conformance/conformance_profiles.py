@@ -9,16 +9,18 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from confluent_kafka.admin import AdminClient, NewTopic
+from conformance_input import Scrape
 from conformance_rows import Rows, read_rows
 from conformance_send import send
 from engine_set import Engines
 from stages import Chain, command, wait_for_port
 
-from pipeline.flink.sql import DEAD_LETTER_SUFFIX
 from pipeline.warehouse_hive import HiveServer
 
 Bodies = Sequence[Sequence[bytes]]
+Given = tuple[list[Scrape], Rows]
+"""Scrapes, and the rows expected of them."""
+
 PARTITIONS = 4
 WAIT_SECONDS_MAX = 180.0
 
@@ -82,13 +84,10 @@ class FullProfile:
         return self.chain.run("egpu-pipeline", verb, "--config", self.config, *rest, code=code)
 
     def set_up(self) -> None:
-        """Make the database with the tables, and the topics."""
+        """Make the database with the tables."""
         with HiveServer(self.engines.state["hive"]["url"]) as server:
             server.execute(f"CREATE DATABASE {self.name}")
         self.pipeline("tables", "--hive", self.hive, "--warehouse", self.warehouse)
-        admin = AdminClient({"bootstrap.servers": self.engines.state["kafka"]["bootstrap"]})
-        for made in admin.create_topics([NewTopic(f"{self.name}{DEAD_LETTER_SUFFIX}", 1)]).values():
-            made.result(30)
 
     def start_collector(self) -> None:
         """A collector that writes to the topic, making it if it is missing."""
