@@ -1,8 +1,5 @@
 """Runs of the pipeline on real folders, and what is in the tables afterwards."""
 
-import importlib
-import json
-import os
 import subprocess
 import sys
 import threading
@@ -12,6 +9,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from engines_running import running
 from pipeline_topic import make_topic, settings_of
 
 from egpu_runtime.contract.configuration import load
@@ -42,12 +40,8 @@ def read_rows(folder: Path, warehouse: str = "warehouse") -> Rows:
 
 @pytest.fixture(scope="session")
 def kafka() -> Iterator[dict[str, Any]]:
-    """Address and process of a real broker; one that runs already where EGPU_TEST_ENGINES names it."""
-    if home := os.environ.get("EGPU_TEST_ENGINES"):
-        yield json.loads(Path(home, "engines.json").read_text())["kafka"]
-        return
-    engines_running = importlib.import_module("engines_running")
-    with engines_running.running(only=("kafka",)) as state:
+    """Address and process of a real broker."""
+    with running(only=("kafka",)) as state:
         yield state["kafka"]
 
 
