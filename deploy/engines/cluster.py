@@ -111,6 +111,12 @@ class Cluster:
                 except EngineError as error:
                     failed[service.name] = error
             for each in list(rising):
+                if each.process is None and not is_alive(each.record.running):
+                    # Killed a moment ago: it counted as alive when the records were read.
+                    rising.remove(each)
+                    del records[each.service.name]
+                    waiting.append(each.service)
+                    continue
                 try:
                     if self._is_ready(each):
                         rising.remove(each)

@@ -180,7 +180,7 @@ def _java(home: Home, install: Path, name: str) -> tuple[str, ...]:
     return (
         *JAVA_OPTIONS,
         f"-Dlog.file={home.logs / name}.log",  # what the web page shows
-        f"-Dlog4j.configurationFile=file:{logging}",
+        f"-Dlog4j.configurationFile={logging.as_uri()}",
         *("-cp", lib),
     )
 

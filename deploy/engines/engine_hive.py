@@ -104,7 +104,7 @@ def hive_services(home: Home, options: Options, install: Path) -> tuple[Service,
         "-XX:+UseG1GC",
         f"-Duser.timezone={options.timezone}",
         f"-Dderby.stream.error.file={home.logs}/derby.log",
-        f"-Dlog4j2.configurationFile=file:{conf}/log4j2.properties",
+        f"-Dlog4j2.configurationFile={(conf / 'log4j2.properties').as_uri()}",
         # hive-exec holds the antlr and avro it was made with; older ones lie beside it.
         *("-cp", f"{conf}:{class_path(install / 'lib', first='hive-exec-')}"),
     )

@@ -94,7 +94,7 @@ def kafka_services(home: Home, options: Options, install: Path) -> tuple[Service
     names = ["kafka", "kafka_controller", *(["kafka_sasl"] if options.kafka_sasl else [])]
     passwords = home.passwords() if options.kafka_sasl else None
     properties, logging = folder / "conf" / "server.properties", folder / "conf" / "log4j2.yaml"
-    log_option = f"-Dlog4j2.configurationFile=file:{logging}"
+    log_option = f"-Dlog4j2.configurationFile={logging.as_uri()}"
     tool = ("kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(properties))
     return (
         Service(

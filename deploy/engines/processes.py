@@ -122,6 +122,10 @@ def _socket_inodes(pid: int) -> set[str]:
     return found
 
 
+_started: "list[subprocess.Popen[bytes]]" = []
+"""Python warns of a process that it loses sight of; that they outlive us is what they are for."""
+
+
 def start(
     command: list[str], *, environment: Mapping[str, str], folder: Path, log: Path
 ) -> "tuple[Running, subprocess.Popen[bytes]]":
@@ -136,6 +140,7 @@ def start(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    _started.append(process)
     return Running(pid=process.pid, start_ticks=start_ticks(process.pid) or 0), process
 
 
