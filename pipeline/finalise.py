@@ -19,8 +19,11 @@ CORRUPT_NAMED_MAX: Final = 20
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HourFacts:
     """Of one finalised hour: its version (1 = first), the records it was made from (where they begin and up to where
-    the log was read, receive time of the first, ms), distinct samples, samples refused as too late, and whether it
-    was closed early."""
+    the log was read, receive time of the first, ms, 0 = not known), distinct samples, samples refused as too late, and
+    whether it was closed early.
+
+    ``parts`` = digest of the files of series windows it stands for, empty where it was made of a log alone.
+    ``waits_for_log`` = it was made from them though it should be from the log, which was not at hand."""
 
     hour_ms: int
     version: int
@@ -32,6 +35,8 @@ class HourFacts:
     late_count: int = 0
     forced: bool = False
     window_ms: int = 0
+    parts: str = ""
+    waits_for_log: bool = False
     schema_version: int = WAREHOUSE_SCHEMA_VERSION
 
 
@@ -254,7 +259,7 @@ def is_held(facts: HourFacts, lost: Frontier) -> bool:
 
 def _is_too_late(note: LateNote, facts: HourFacts, rules: LateRules) -> bool:
     too_old = note.received_ms - facts.first_received_ms > rules.late_accept_ms
-    return too_old or not is_held(facts, rules.lost)
+    return (too_old and facts.first_received_ms > 0) or not is_held(facts, rules.lost)
 
 
 def restart_position(buckets: Iterable[Bucket], read: Frontier) -> Frontier:

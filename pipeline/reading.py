@@ -56,6 +56,9 @@ class Log(Protocol):
     def lost(self) -> Frontier:
         """Covers the records that retention has removed."""
 
+    def may_have_lost(self, received_ms: int) -> bool:
+        """Whether retention may have removed a record that was received at or after a time (ms)."""
+
     def read(self, after: Frontier, sample_count_max: int) -> tuple[list[Record], Frontier]:
         """Some records after a place, and the place reached; no records at the log's end. Raises LogGap.
 

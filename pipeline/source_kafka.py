@@ -23,7 +23,7 @@ from pipeline.hours import FUTURE_MS_MAX
 from pipeline.merging import Merge
 from pipeline.reading import READER_NAME, resume_after
 from pipeline.silence import Silence, Waiting
-from pipeline.topic_record import Topic, record_of
+from pipeline.topic_record import Topic, record_of, topic_id_text
 
 _CLIENT_LOG: Final = logging.getLogger("egpu-pipeline.kafka")
 _CLIENT_LOG.addHandler(logging.NullHandler())
@@ -228,7 +228,7 @@ class KafkaLog:
         found = self._ask(
             lambda: self._admin.describe_topics(asked, request_timeout=self._answer_seconds)[name].result()
         )
-        return _hex(found.topic_id), sorted(partition.id for partition in found.partitions)
+        return topic_id_text(found.topic_id), sorted(partition.id for partition in found.partitions)
 
     def _partitions(self) -> list[int]:
         """The partitions there are; another topic of the same name is refused, for positions mean nothing in it."""
@@ -264,6 +264,14 @@ class KafkaLog:
         """Covers what is before the least offset of each partition."""
         bounds = self._bounds(self._partitions())
         return START_OF_PARTITIONS.advanced(Position(partition, low) for partition, (low, _) in bounds.items())
+
+    def may_have_lost(self, received_ms: int) -> bool:
+        """Whether retention may have removed a record that was received at or after a time (ms): something was removed
+        from a partition, and what is left there is all newer than the time."""
+        bounds = self._bounds(self._partitions())
+        cut = {partition: each for partition, each in bounds.items() if 0 < each[0] < each[1]}
+        begins = self._offsets_since(max(received_ms, 0), cut) if cut else {}
+        return any(begins[partition] <= low for partition, (low, _) in cut.items())
 
     def read(self, after: Frontier, sample_count_max: int) -> tuple[list[Record], Frontier]:
         """Some records after a place by receive time, and the place reached; no records at the log's end."""
@@ -389,12 +397,3 @@ class KafkaLog:
         if self._reading.acquire(timeout=_POLL_SECONDS):
             self._end_reading()
             self._control.close()
-
-
-def _hex(topic_id: Any) -> str:
-    """A topic's id as 32 hex digits, empty for the zeros of brokers that know none."""
-    if topic_id is None:
-        return ""
-    words = (topic_id.get_most_significant_bits(), topic_id.get_least_significant_bits())
-    text = "".join(f"{word & (1 << 64) - 1:016x}" for word in words)
-    return text if text.strip("0") else ""

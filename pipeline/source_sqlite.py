@@ -180,6 +180,12 @@ class SqliteLog:
         """Covers the records that retention has removed: those before the oldest segment."""
         return Frontier((Position(min(self.segments(), default=0), 0),))
 
+    def may_have_lost(self, received_ms: int) -> bool:
+        """Whether retention may have removed a record that was received at or after a time (ms): the oldest segment is
+        not the first, and begins after that."""
+        oldest = min(self.segments(), default=1)
+        return oldest > 1 and self._received_ms(Position(oldest, 0)) > received_ms
+
     def records_after(self, place: Frontier) -> int:
         """Records that a reader at a place has not read."""
         position = place.places[0]

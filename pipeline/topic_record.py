@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from collector.contract.record import Position, Record
 from collector.contract.topic import HEADER_SAMPLE_COUNT, HEADER_SCHEMA, HEADER_TIMES, TOPIC_SCHEMA_VERSION
@@ -46,3 +46,12 @@ def record_of(position: Position, received_ms: int, *, headers: Headers, value: 
     (count,) = _numbers(given, HEADER_SAMPLE_COUNT, 1) or (len(value) // _SAMPLE_BYTES,)
     least_ms, greatest_ms = _numbers(given, HEADER_TIMES, 2) or _ANY_TIME
     return Record(position, received_ms, count, least_ms, greatest_ms, value, compressed=False)
+
+
+def topic_id_text(topic_id: Any) -> str:
+    """A topic's id as 32 hex digits, empty for the zeros of brokers that know none."""
+    if topic_id is None:
+        return ""
+    words = (topic_id.get_most_significant_bits(), topic_id.get_least_significant_bits())
+    text = "".join(f"{word & (1 << 64) - 1:016x}" for word in words)
+    return text if text.strip("0") else ""

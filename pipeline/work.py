@@ -34,7 +34,7 @@ from pipeline.normalise import SeriesTable
 from pipeline.profile import READ_COLUMNS, day_profile
 from pipeline.reading import DecodedBatch, Log, LogGap, RecordDecoder
 from pipeline.rollup import concatenate
-from pipeline.rows import HourRules, hour_tables
+from pipeline.rows import HourRules, HourTables, hour_tables
 from pipeline.settings import PipelineSettings
 from pipeline.tables import Warehouse
 from pipeline.watermark import closed_until, due
@@ -88,7 +88,7 @@ class _Reader:
 
 
 class Work:
-    """One process's work on one warehouse. ``clock`` = seconds that only grow."""
+    """One process's work on one warehouse. ``clock`` = seconds that only grow; ``parts`` = as in HourFacts, by hour."""
 
     def __init__(
         self, log: Log, warehouse: Warehouse, *, settings: PipelineSettings, clock: Callable[[], float]
@@ -101,6 +101,7 @@ class Work:
         self._clock = clock
         self.summary = Summary()
         self.closed: list[HourFacts] = []
+        self.parts: dict[int, str] = {}
         self._window_ms = settings.window_seconds * SECOND_MS
         self.checkpoint = warehouse.read_checkpoint()
         self._late = warehouse.read_late()
@@ -251,7 +252,13 @@ class Work:
             late_count=self._late.count("pending", hour_ms),
             forced=making.forced,
             window_ms=self._window_ms,
+            parts=self.parts.get(hour_ms, ""),
         )
+        self._keep(facts, tables)
+
+    def _keep(self, facts: HourFacts, tables: HourTables) -> None:
+        """Write an hour, and the profiles of the days before it that do not match."""
+        hour_ms = facts.hour_ms
         self._warehouse.write_hour(facts, {CONTAINER_USAGE.name: tables.container, GPU_USAGE.name: tables.card})
         before = self._hours.get(hour_ms)
         self.summary.samples.distinct += tables.sample_count - (before.sample_count if before else 0)
