@@ -1,14 +1,16 @@
-/* Mutated bodies through the decoder and the checker under sanitizers: `fuzz_samples ROUNDS SEED FILE...`.
+/* Mutated bodies through the decoder, the checker and the splitter under sanitizers: `fuzz_samples ROUNDS SEED FILE...`.
  *
  * Every body is copied into memory of exactly its size, so that one byte too far is seen. What the checker writes must
- * be canonical, no longer than it came, and readable.
+ * be canonical, no longer than it came, and readable; cut into records it must hold the same samples, each series in
+ * one partition.
  */
 #include "samples.c"
 #include "check.c"
+#include "split.c"
 
 #include <stdio.h>
 
-enum { BODY_MAX = 1 << 16, ROWS = 64 };
+enum { BODY_MAX = 1 << 16, ROWS = 64, RECORDS = 24, PARTITIONS = 3, RECORD_BYTES_MAX = 64 };
 
 static uint64_t state;
 
@@ -58,7 +60,63 @@ static void mutate(uint8_t *body, size_t *length)
 	}
 }
 
-static void look_at(struct series_cache *reader, struct series_cache *checker, const uint8_t *body, size_t length)
+/* The same for the same labels, whatever place they have in the cache. */
+static uint32_t partition_of_series(const struct series_cache *cache, uint32_t series)
+{
+	return cache->series[series].length % PARTITIONS;
+}
+
+static int64_t split(struct splitter *splitter, const uint8_t *body, size_t length, const struct split_output *output)
+{
+	for (;;) {
+		int64_t count = split_body(splitter, body, length, output);
+		if (count == CACHE_FULL) {
+			split_clear(splitter);
+			count = split_body(splitter, body, length, output);
+		}
+		if (count != SERIES_UNASSIGNED)
+			return count;
+		for (uint32_t series = split_assigned(splitter); series < splitter->cache->count; series++) {
+			const uint32_t partition = partition_of_series(splitter->cache, series);
+			require(!split_assign(splitter, &partition, 1), "no memory");
+		}
+	}
+}
+
+/* Records of a body that is well-formed, with its samples; one that is not must be refused without harm. */
+static void cut(struct splitter *splitter, struct series_cache *reader, const uint8_t *body, size_t length,
+                int64_t sample_count)
+{
+	static int32_t series[BODY_MAX];
+	static int64_t timestamps[BODY_MAX];
+	static uint64_t values[BODY_MAX];
+	struct split_record *records = malloc(RECORDS * sizeof *records);
+	struct samples_output found = {.series = series, .timestamp_ms = timestamps, .value = values, .capacity = BODY_MAX};
+	uint8_t *bytes = malloc(length + !length);
+	const struct split_output output = {
+	    .bytes = bytes, .records = records, .record_max = RECORDS, .record_bytes_max = RECORD_BYTES_MAX};
+	const int64_t count = split(splitter, body, length, &output);
+	int64_t told = 0, read = 0;
+	for (int64_t i = 0; sample_count >= 0 && i < count; i++) {
+		require(records[i].length <= RECORD_BYTES_MAX && records[i].partition < PARTITIONS, "a record out of bounds");
+		samples_cache_clear(reader);
+		const int64_t decoded = samples_decode(reader, bytes + records[i].offset, records[i].length, &found);
+		require(decoded == records[i].sample_count, "a record holds other samples than it says");
+		for (int64_t row = 0; row < decoded; row++)
+			require(partition_of_series(reader, (uint32_t)series[row]) == records[i].partition, "in another partition");
+		told += records[i].sample_count;
+		read += decoded;
+	}
+	if (sample_count >= 0 && count >= 0)
+		require(told == sample_count && read == sample_count, "the records hold other samples than the body");
+	else if (sample_count >= 0)
+		require(count == SERIES_TOO_LARGE || count == OUTPUT_FULL || count == CACHE_FULL, "a valid body was not cut");
+	free(bytes);
+	free(records);
+}
+
+static void look_at(struct series_cache *reader, struct series_cache *checker, struct splitter *splitter,
+                    const uint8_t *body, size_t length)
 {
 	static int32_t series[ROWS];
 	static int64_t timestamps[ROWS];
@@ -68,6 +126,7 @@ static void look_at(struct series_cache *reader, struct series_cache *checker, c
 	struct check_result result, again;
 	if (samples_decode(reader, body, length, &output) == CACHE_FULL)
 		samples_cache_clear(reader);
+	cut(splitter, reader, body, length, -1);
 	if (samples_check(checker, body, length, &limits, &result))
 		return;
 	uint8_t *written = malloc(length + !length);
@@ -82,6 +141,7 @@ static void look_at(struct series_cache *reader, struct series_cache *checker, c
 	if (decoded == CACHE_FULL)
 		samples_cache_clear(reader);
 	require(decoded == result.sample_count || decoded == OUTPUT_FULL || decoded == CACHE_FULL, "decoded otherwise");
+	cut(splitter, reader, exact, (size_t)size, result.sample_count);
 	free(exact);
 	free(written);
 }
@@ -89,6 +149,8 @@ static void look_at(struct series_cache *reader, struct series_cache *checker, c
 int main(int argc, char **argv)
 {
 	struct series_cache *reader = samples_cache_new(100, 4096, 7), *checker = samples_cache_new(100, 4096, 7);
+	struct series_cache *known = samples_cache_new(100, 4096, 7);
+	struct splitter *splitter = split_new(known, PARTITIONS);
 	static uint8_t body[BODY_MAX];
 	const long rounds = strtol(argv[1], NULL, 10);
 	state = strtoull(argv[2], NULL, 10) | 1;
@@ -101,9 +163,11 @@ int main(int argc, char **argv)
 			mutate(body, &length);
 		uint8_t *exact = malloc(length + !length);
 		memcpy(exact, body, length);
-		look_at(reader, checker, exact, length);
+		look_at(reader, checker, splitter, exact, length);
 		free(exact);
 	}
+	split_free(splitter);
+	samples_cache_free(known);
 	samples_cache_free(reader);
 	samples_cache_free(checker);
 	return 0;
