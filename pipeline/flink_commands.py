@@ -18,15 +18,15 @@ _CHECKPOINT_KEYS: Final = ("execution.checkpointing.dir", "state.checkpoints.dir
 """Where a cluster keeps checkpoints: the key of Flink 1.20, and the one before."""
 
 
-def _checkpoints(rest: FlinkRest, settings: PipelineSettings) -> str:
-    """Address of the job's checkpoints: as set, else a folder of the job's name where the cluster keeps its own."""
+def _place(rest: FlinkRest, settings: PipelineSettings) -> jobs.Place:
+    """The job and the address of its checkpoints: as set, else a folder of its name where the cluster keeps its own."""
     if settings.flink_checkpoint_directory:
-        return settings.flink_checkpoint_directory.rstrip("/")
+        return jobs.Place(settings.flink_job_name, settings.flink_checkpoint_directory.rstrip("/"))
     configuration = rest.configuration()
     address = next((configuration[key] for key in _CHECKPOINT_KEYS if configuration.get(key)), "")
     if not address:
         raise Failure("the cluster has no folder for checkpoints: name one with --flink-checkpoint-directory")
-    return f"{address.rstrip('/')}/{settings.flink_job_name}"
+    return jobs.Place(settings.flink_job_name, f"{address.rstrip('/')}/{settings.flink_job_name}")
 
 
 def job_rules(settings: PipelineSettings) -> JobRules:
@@ -68,9 +68,7 @@ def submit(
         raise Failure("--fresh and --from exclude each other")
     script, jar = job_script(job_rules(settings)), jobs.read_jar(settings.flink_jar)
     rest = FlinkRest(settings.flink_rest_url)
-    wanted = jobs.Wanted(
-        settings.flink_job_name, script, jar, settings.flink_parallelism, checkpoints=_checkpoints(rest, settings)
-    )
+    wanted = jobs.Wanted(_place(rest, settings), script, jar, settings.flink_parallelism)
     dead_letters = f"{settings.kafka_topic}{DEAD_LETTER_SUFFIX}"
     ensure_dead_letters(Topic(settings.kafka_bootstrap_servers, dead_letters, settings.kafka_properties))
     done = jobs.submit(rest, wanted, jobs.How(upgrade=upgrade, fresh=fresh, origin=origin))
@@ -113,7 +111,7 @@ def cancel(
 ) -> None:
     """End the job; what it read up to its last checkpoint is kept, and submit goes on from there."""
     rest = FlinkRest(settings.flink_rest_url)
-    left = jobs.cancel(rest, settings.flink_job_name, drain=drain, checkpoints=_checkpoints(rest, settings))
+    left = jobs.cancel(rest, _place(rest, settings), drain=drain)
     typer.echo(f"job {settings.flink_job_name} ended, {left or 'without a checkpoint'}")
 
 
@@ -121,8 +119,7 @@ def cancel(
 def savepoint(*, settings: PipelineSettings) -> None:
     """Take a savepoint of the job, which runs on; prints its path."""
     rest = FlinkRest(settings.flink_rest_url)
-    path = jobs.take_savepoint(rest, settings.flink_job_name, checkpoints=_checkpoints(rest, settings))
-    typer.echo(path)
+    typer.echo(jobs.take_savepoint(rest, _place(rest, settings)))
 
 
 def add_flink_commands(app: typer.Typer) -> None:

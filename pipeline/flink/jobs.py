@@ -5,6 +5,7 @@ the job's global parameters, and checkpoints lie in a folder of the digest. So e
 and that folder, and nothing is stored here.
 """
 
+import dataclasses
 import io
 import zipfile
 import zlib
@@ -26,18 +27,26 @@ _DIGEST: Final = "egpu-digest"
 _JAR: Final = "egpu-jar"
 _SCRIPT: Final = "egpu-script"
 _PARALLELISM: Final = "egpu-parallelism"
+_NEVER_IDLE: Final = "SET 'table.exec.source.idle-timeout' = '0 s';\n"
 _DIGEST_LETTERS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """The job as it should run: SQL script, jar, parallelism, and the address of its checkpoints, as Flink reads it."""
+class Place:
+    """Which job is ours, by its name, and the address of its checkpoints, as Flink reads it."""
 
     name: str
+    checkpoints: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The job as it should run: SQL script, jar, parallelism."""
+
+    place: Place
     script: str
     jar: bytes
     parallelism: int
-    checkpoints: str
 
     @property
     def jar_digest(self) -> str:
@@ -116,7 +125,7 @@ def required(rest: FlinkRest, name: str) -> Job:
 
 def submit(rest: FlinkRest, wanted: Wanted, how: How) -> Submitted:
     """Make the wanted job run. Does nothing when it runs already; raises Failure rather than stop another unasked."""
-    job = running(rest, wanted.name)
+    job = running(rest, wanted.place.name)
     if job is None:
         origin = "" if how.fresh else how.origin or _retained(wanted, how)
         return Submitted("started", _start_wanted(rest, wanted, origin), origin)
@@ -147,7 +156,7 @@ def _refusal(job: Job, parameters: Mapping[str, str], wanted: Wanted, *, as_want
 
 def _retained(wanted: Wanted, how: How) -> str:
     """Path of the state to resume from, empty where nothing was retained."""
-    found = newest(wanted.checkpoints)
+    found = newest(wanted.place.checkpoints)
     if found is None:
         return ""
     if found.digest != wanted.digest and not how.upgrade:
@@ -168,14 +177,14 @@ def _upgrade(rest: FlinkRest, job: Job, wanted: Wanted, *, how: How) -> Submitte
     after = _wanted_run(rest, wanted)
     origin = how.origin
     if rest.state(job.job_id) == "RUNNING":
-        savepoint = rest.stop(job.job_id, f"{wanted.checkpoints}/{before.digest}/{SAVEPOINTS}", drain=False)
+        savepoint = rest.stop(job.job_id, f"{wanted.place.checkpoints}/{before.digest}/{SAVEPOINTS}", drain=False)
     else:
         rest.cancel(job.job_id)
         savepoint = _retained(wanted, how)
     try:
-        return Submitted("upgraded", _start(rest, wanted, after, origin=origin or savepoint), origin or savepoint)
+        return Submitted("upgraded", _start(rest, wanted.place, after, origin=origin or savepoint), origin or savepoint)
     except FlinkRefused as refused:
-        _start(rest, wanted, before, origin=savepoint)
+        _start(rest, wanted.place, before, origin=savepoint)
         raise Failure(
             f"Flink refuses to go on with the new job from {origin or savepoint}: {refused}; the old job runs again "
             "from its savepoint; --fresh starts the new one from the log's beginning"
@@ -204,16 +213,16 @@ def _wanted_run(rest: FlinkRest, wanted: Wanted) -> _Run:
 
 def _start_wanted(rest: FlinkRest, wanted: Wanted, origin: str) -> str:
     try:
-        return _start(rest, wanted, _wanted_run(rest, wanted), origin=origin)
+        return _start(rest, wanted.place, _wanted_run(rest, wanted), origin=origin)
     except FlinkRefused as refused:
         where = f" from {origin}" if origin else ""
         raise Failure(f"Flink did not start the job{where}: {refused}") from refused
 
 
-def _start(rest: FlinkRest, wanted: Wanted, run: _Run, *, origin: str) -> str:
+def _start(rest: FlinkRest, place: Place, run: _Run, *, origin: str) -> str:
     """Start a job and wait until it runs; one that fails at once is cancelled. Raises FlinkRefused."""
     configuration = {
-        "pipeline.name": wanted.name,
+        "pipeline.name": place.name,
         "pipeline.global-job-parameters": ",".join(
             f"{name}:{value}"
             for name, value in (
@@ -223,7 +232,7 @@ def _start(rest: FlinkRest, wanted: Wanted, run: _Run, *, origin: str) -> str:
                 (_SCRIPT, urlsafe_b64encode(zlib.compress(run.script.encode(), 9)).decode()),
             )
         ),
-        "execution.checkpointing.dir": f"{wanted.checkpoints}/{run.digest}",
+        "execution.checkpointing.dir": f"{place.checkpoints}/{run.digest}",
         "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
     }
     start = Start(MAIN_CLASS, [b64encode(run.script.encode()).decode()], run.parallelism, configuration, origin)
@@ -238,27 +247,41 @@ def _start(rest: FlinkRest, wanted: Wanted, run: _Run, *, origin: str) -> str:
     return job_id
 
 
-def cancel(rest: FlinkRest, name: str, *, drain: bool, checkpoints: str) -> str:
+def cancel(rest: FlinkRest, place: Place, *, drain: bool) -> str:
     """End our job; its last checkpoint stays. ``drain`` closes every window first and leaves a savepoint.
 
     Path of the state that is left, empty where there is none.
     """
-    job = required(rest, name)
+    job = required(rest, place.name)
     if drain:
-        return rest.stop(job.job_id, _savepoints(rest, job, checkpoints), drain=True)
+        return _drain(rest, job, place)
     rest.cancel(job.job_id)
     last = rest.checkpoints(job.job_id).last
     return last.path if last else ""
 
 
-def take_savepoint(rest: FlinkRest, name: str, *, checkpoints: str) -> str:
+def _drain(rest: FlinkRest, job: Job, place: Place) -> str:
+    """Stop, start from there with no idle sources, and stop with every window closed.
+
+    Flink drops the last watermark of a source that it holds to be idle (StatusWatermarkValve, RecordWriterOutput): a
+    job whose log has been silent for a while would end with its windows in the savepoint.
+    """
+    run = _run_of(rest, job)
+    folder = _savepoints(rest, job, place)
+    savepoint = rest.stop(job.job_id, folder, drain=False)
+    awake = dataclasses.replace(run, script=f"{run.script}\n{_NEVER_IDLE}")
+    job_id = _start(rest, place, awake, origin=savepoint)
+    return rest.stop(job_id, folder, drain=True)
+
+
+def take_savepoint(rest: FlinkRest, place: Place) -> str:
     """Take a savepoint of our job, which runs on; its path."""
-    job = required(rest, name)
-    return rest.savepoint(job.job_id, _savepoints(rest, job, checkpoints))
+    job = required(rest, place.name)
+    return rest.savepoint(job.job_id, _savepoints(rest, job, place))
 
 
-def _savepoints(rest: FlinkRest, job: Job, checkpoints: str) -> str:
-    return f"{checkpoints}/{rest.parameters(job.job_id).get(_DIGEST, 'unknown')}/{SAVEPOINTS}"
+def _savepoints(rest: FlinkRest, job: Job, place: Place) -> str:
+    return f"{place.checkpoints}/{rest.parameters(job.job_id).get(_DIGEST, 'unknown')}/{SAVEPOINTS}"
 
 
 @dataclass(frozen=True, slots=True)

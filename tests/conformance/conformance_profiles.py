@@ -9,12 +9,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from conformance_input import Scrape
 from conformance_rows import Rows, read_rows
 from conformance_send import send
 from engine_set import Engines
 from stages import Chain, command, wait_for_port
 
+from pipeline.flink.sql import JobRules
 from pipeline.warehouse_hive import HiveServer
 
 Bodies = Sequence[Sequence[bytes]]
@@ -152,10 +154,22 @@ class FullProfile:
         return {line[:12].strip(): line[12:] for line in lines}
 
     def await_read(self) -> None:
-        """Wait until the job has read the whole log and written a checkpoint after that."""
-        until(lambda: self.status()["behind"] == "0 records", "the job reads the log to its end")
-        before = self.status()["at"]
-        until(lambda: self.status()["at"] != before, "a checkpoint")
+        """Wait for a checkpoint that holds everything in the log: the job commits its offsets to Kafka with each."""
+        until(lambda: self.unread() == 0, "the job reads the log to its end")
+
+    def unread(self) -> int:
+        """Records after the last checkpoint, -1 while the broker cannot tell."""
+        servers = self.engines.state["kafka"]["bootstrap"]
+        consumer = Consumer({"bootstrap.servers": servers, "group.id": JobRules.group, "enable.auto.commit": False})
+        try:
+            places = [TopicPartition(self.name, partition) for partition in range(PARTITIONS)]
+            read = [max(0, place.offset) for place in consumer.committed(places, 10)]
+            ends = [consumer.get_watermark_offsets(place, 10)[1] for place in places]
+        except KafkaException:
+            return -1
+        finally:
+            consumer.close()
+        return sum(ends) - sum(read)
 
     def finalise(self) -> str:
         """Make the final tables of what the job committed."""
