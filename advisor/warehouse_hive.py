@@ -15,10 +15,10 @@ from thrift.transport.TSocket import TSocket
 from thrift.transport.TTransport import TBufferedTransport
 
 from egpu_runtime.contract.process import Failure
-from pipeline.contract.ddl import SCHEMA_PROPERTY, hive_insert
+from pipeline.contract.ddl import hive_insert
 from pipeline.contract.dialect import HIVE, Dialect
 from pipeline.contract.hive import SESSION_SETTINGS, Connection, Door, HiveLimits, HiveSession, parse_address
-from pipeline.contract.tables import CONTAINER_USAGE, WAREHOUSE_SCHEMA_VERSION, WORKLOAD_PROFILE, Table
+from pipeline.contract.tables import CONTAINER_USAGE, WORKLOAD_PROFILE, Table
 
 _ARROW_TYPES: Final[Mapping[str, Any]] = {
     "STRING_TYPE": pa.string(),
@@ -45,7 +45,7 @@ class HiveTables:
         self._require(WORKLOAD_PROFILE)
         for table in (WORKLOAD_PROFILE, CONTAINER_USAGE):
             if table.name in self._known:
-                self._check_version(table)
+                self._session.check_version(table)
 
     def _connect(self) -> Connection:
         address = self._address
@@ -80,15 +80,6 @@ class HiveTables:
         if table.name not in self._known:
             raise Failure(f"{self}: no table {table.name} in it; egpu-pipeline tables makes it")
 
-    def _check_version(self, table: Table) -> None:
-        ((found, *_), *_) = self._session.rows(f"SHOW TBLPROPERTIES {table.name}('{SCHEMA_PROPERTY}')")
-        version = str(found)
-        if version.isdigit() and int(version) > WAREHOUSE_SCHEMA_VERSION:
-            raise Failure(
-                f"{self}: table {table.name} has schema version {version}, "
-                f"this program reads up to {WAREHOUSE_SCHEMA_VERSION}; update it"
-            )
-
     def days(self, table: Table) -> Sequence[str]:
         """Days that have a registered partition."""
         if table.name not in self._known:
@@ -108,7 +99,7 @@ class HiveTables:
     def check_writable(self, table: Table) -> None:
         """Raises Failure before the work where its result could not be kept."""
         self._require(table)
-        self._check_version(table)
+        self._session.check_version(table)
 
     def record(self, table: Table, partition: Mapping[str, str], rows: Sequence[Mapping[str, object]]) -> None:
         """Replace one partition of a table by these rows, by the server itself."""

@@ -90,23 +90,13 @@ class HiveServer:
         names = tuple(name for name, _ in fetched[0][0])
         return Answer(names, tuple(row for _, rows in fetched for row in rows), sql)
 
-    def check_version(self, table: Table) -> None:
-        """Raises Failure where a table was made by a newer program; what has no version is from before versions."""
-        ((found, *_), *_) = self.rows(f"SHOW TBLPROPERTIES {table.name}('{SCHEMA_PROPERTY}')")
-        version = str(found)
-        if version.isdigit() and int(version) > WAREHOUSE_SCHEMA_VERSION:
-            raise Failure(
-                f"{self._address}: table {table.name} has schema version {version}, newer than the "
-                f"{WAREHOUSE_SCHEMA_VERSION} known here: use a newer effective-gpu"
-            )
-
     def check_versions(self) -> None:
         """Raises Failure where a table of reports is missing or newer than this program."""
         known = {str(name) for (name,) in self.rows("SHOW TABLES")}
         for table in {report.table.name: report.table for report in REPORTS.values()}.values():
             if table.name not in known:
                 raise Failure(f"{self._address}: no table {table.name} in it; egpu-pipeline tables makes it")
-            self.check_version(table)
+            self._session.check_version(table)
 
     def partition_counts(self) -> dict[str, int]:
         """Registered partitions of each table that has any, by name."""
@@ -121,7 +111,7 @@ class HiveServer:
         """
         for table in (*TABLES, *ADVICE_TABLES):
             self.execute(hive_ddl(table, folder))
-            self.check_version(table)
+            self._session.check_version(table)
             self._check_location(table, folder)
             self.execute(
                 f"ALTER TABLE {table.name} SET TBLPROPERTIES ('{SCHEMA_PROPERTY}' = '{WAREHOUSE_SCHEMA_VERSION}')"

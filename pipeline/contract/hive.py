@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
 
 from egpu_runtime.contract.process import Failure
+from pipeline.contract.ddl import SCHEMA_PROPERTY
+from pipeline.contract.tables import WAREHOUSE_SCHEMA_VERSION, Table
 
 Authentication = Literal["NOSASL", "NONE", "LDAP"]
 
@@ -33,6 +35,9 @@ SESSION_SETTINGS: Final = {
     "hive.msck.path.validation": "ignore",
 }
 """Set when a session is opened, so that a SELECT answers alike whatever the server's own defaults."""
+
+_VECTORIZED: Final = "hive.vectorized.execution.enabled"
+_UNNAMED_FILE: Final = "VectorizedParquetRecordReader$1@"
 
 _RUNNING: Final = frozenset({0, 1, 7})
 _FINISHED: Final = 2
@@ -188,6 +193,16 @@ class HiveSession:
         finally:
             self._end(cursor)
 
+    def check_version(self, table: Table) -> None:
+        """Raises Failure where a table was made by a newer program; what has no version is from before versions."""
+        *_, (*_, found) = self.rows(f"SHOW TBLPROPERTIES {table.name}('{SCHEMA_PROPERTY}')")
+        version = str(found)
+        if version.isdigit() and int(version) > WAREHOUSE_SCHEMA_VERSION:
+            raise Failure(
+                f"{self._address}: table {table.name} has schema version {version}, newer than the "
+                f"{WAREHOUSE_SCHEMA_VERSION} known here: use a newer effective-gpu"
+            )
+
     def _started(self, statement: str, rows_max: int) -> Cursor:
         """A cursor whose statement has finished; without ``;``, which is no part of a statement here."""
         cursor = self._connection.cursor(arraysize=rows_max)
@@ -204,8 +219,21 @@ class HiveSession:
             raise self._failure(error) from error
         if state.operationState != _FINISHED:
             self._end(cursor)
-            raise Failure(f"{self._address}: {sentence(state.errorMessage or 'the query was ended by the server')}")
+            message = state.errorMessage or "the query was ended by the server"
+            raise Failure(f"{self._address}: {self._file_named(statement, message) or sentence(message)}")
         return cursor
+
+    def _file_named(self, statement: str, message: str) -> str | None:
+        """The vectorized reader does not say which file is broken; the plain one does, so it is asked as well."""
+        if _UNNAMED_FILE not in message:
+            return None
+        try:
+            self.execute(f"SET {_VECTORIZED}=false")
+            self._end(self._started(statement, FETCH_ROWS))
+            self.execute(f"SET {_VECTORIZED}=true")
+        except Failure as failure:
+            return str(failure).removeprefix(f"{self._address}: ")
+        return None
 
     def _end(self, cursor: Cursor) -> None:
         try:
@@ -252,10 +280,10 @@ def connecting_failed(address: HiveAddress, error: Exception) -> str:
 
 _WORDY: Final = (
     re.compile(r"SemanticException (?:\[Error \d+\]: )?(?:Line \d+:\d+ )?(?P<what>[^\n]+)"),
-    re.compile(r"(?P<what>\S+ is not a Parquet file[^\n.]*)"),
+    re.compile(r"(?P<what>\S+ is not a Parquet file(?: \([^)]*\))?)"),
     re.compile(r"(?P<what>Input path does not exist: \S+)"),
-    re.compile(r"(?P<what>File \S+ does not exist)"),
-    re.compile(r"(?:.*\n)*?.*ParseException (?P<what>[^\n]+)"),
+    re.compile(r"(?P<what>can not read class org\.apache\.parquet[^\n!]*)"),
+    re.compile(r"ParseException (?P<what>[^\n]+)"),
 )
 _CAUSE: Final = re.compile(r"Caused by: (?:[\w.$]+: )*(?P<what>[^\n]+)")
 _CLASS_NAMES: Final = re.compile(r"^(?:[\w$]+\.)+[\w$]+(?:Exception|Error): ")
