@@ -107,7 +107,7 @@ def serve(
 @app.command()
 @with_settings(CollectorSettings)
 def doctor(*, settings: CollectorSettings) -> None:
-    """Show the log in one screen: its segments, its readers' lag, the disk left and for how long, what was refused."""
+    """Show the log in one screen: its extent, its readers' lag, how long it lasts, what was refused."""
     for line in describe(settings):
         typer.echo(line)
 

@@ -1,4 +1,4 @@
-"""What a person wants to know about a collector in one screen, from its log folder and its own /metrics."""
+"""What a person wants to know about a collector in one screen, from its log and its own /metrics."""
 
 import contextlib
 import http.client
@@ -11,13 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from collector.contract.record import READER_SUFFIX, Position, segment_file_name
+from collector.kafka_topic import Brokers, Tail, Unreachable
 from collector.segment import bytes_of, identity_in, open_to_read, segment_numbers
 from collector.settings import CollectorSettings
+from collector.topic_rules import KEEP_FOREVER, TopicFacts, why_refused, why_unavailable
 from egpu_runtime.contract.process import Failure
 from egpu_runtime.contract.units import MIB, SECOND_MS
 
 ANSWER_SECONDS_MAX = 2.0
 """Seconds a running collector has for its figures."""
+
+PARTITION_LINES_MAX = 24
+"""Partitions that one screen has room for."""
 
 RATE_SECONDS_MIN = 3600
 """A rate from less than an hour of receiving would be a guess."""
@@ -66,6 +71,61 @@ def _reader_line(file: Path, extents: list[_Extent]) -> str:
 
 def describe(settings: CollectorSettings) -> Iterator[str]:
     """Lines about a log and its collector, which may be running. Raises Failure when the log cannot be read."""
+    if settings.log == "kafka":
+        try:
+            yield from _describe_topic(settings)
+        except Unreachable as error:
+            raise Failure(str(error)) from error
+    else:
+        yield from _describe_folder(settings)
+    yield "the rest: egpu-pipeline doctor, what was read of this log and made of it"
+
+
+def _describe_topic(settings: CollectorSettings) -> Iterator[str]:
+    brokers = Brokers(settings)
+    facts = brokers.find()
+    if facts is None:
+        raise Failure(f"topic {settings.kafka_topic} does not exist at {settings.kafka_bootstrap_servers}")
+    yield (
+        f"topic {facts.name}: {facts.partition_count} partitions, {facts.replica_count} replicas, "
+        f"{facts.in_sync_count} of them in sync, {facts.insync_replicas_min} needed"
+    )
+    yield f"kept: {_kept(facts)}"
+    for trouble in (why_refused(facts, settings), why_unavailable(facts)):
+        if trouble:
+            yield f"trouble: {trouble}"
+    bounds = brokers.bounds(facts.partition_count)
+    newest = Tail(settings, bounds).newest()
+    yield f"log: {sum(end - first for first, end in bounds)} records"
+    if newest:
+        received_ms = max(record.received_ms for record in newest.values())
+        yield f"last record: {time.time() - received_ms / SECOND_MS:.0f} s ago"
+    for partition, (first, end) in enumerate(bounds[:PARTITION_LINES_MAX]):
+        yield f"  partition {partition}: offsets {first} to {end}"
+    if len(bounds) > PARTITION_LINES_MAX:
+        yield f"  and {len(bounds) - PARTITION_LINES_MAX} partitions more"
+    yield from _group_lines(brokers, bounds)
+    yield from _running_lines(settings, facts.identity)
+
+
+def _group_lines(brokers: Brokers, bounds: list[tuple[int, int]]) -> Iterator[str]:
+    try:
+        groups = brokers.group_offsets()
+    except Failure as error:  # we may write to the topic and still not see who reads it
+        yield f"readers: unknown, {error}"
+        return
+    for group, committed in groups.items():
+        behind = sum(max(0, end - max(first, committed.get(p, first))) for p, (first, end) in enumerate(bounds))
+        yield f"reader {group}: {behind} records behind"
+
+
+def _kept(facts: TopicFacts) -> str:
+    retention_ms, retention_bytes = (int(facts.settings[name]) for name in ("retention.ms", "retention.bytes"))
+    kept = "for good" if retention_ms == KEEP_FOREVER else f"{retention_ms / SECOND_MS / 86_400:.3g} days"
+    return kept if retention_bytes == KEEP_FOREVER else f"{kept}, at most {retention_bytes / MIB:.0f} MiB a partition"
+
+
+def _describe_folder(settings: CollectorSettings) -> Iterator[str]:
     folder = Path(settings.log_directory)
     try:
         extents = list(_extents(folder))
@@ -87,7 +147,6 @@ def describe(settings: CollectorSettings) -> Iterator[str]:
     for file in sorted(folder.glob(f"*{READER_SUFFIX}")):
         yield _reader_line(file, extents)
     yield from _running_lines(settings, _identity(folder))
-    yield "the rest: egpu-pipeline doctor, what was read of this log and made of it"
 
 
 def _identity(folder: Path) -> str:

@@ -26,7 +26,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec
 
 from collector.settings import CollectorSettings
-from collector.topic_rules import Headers, TopicFacts, new_topic_settings, whole_bodies
+from collector.topic_rules import Headers, NewestRecord, TopicFacts, new_topic_settings, whole_bodies
 from egpu_runtime.contract.process import Failure
 
 T = TypeVar("T")
@@ -249,21 +249,23 @@ class Tail:
         self._settings = settings
         self._bounds = bounds
 
-    def newest(self) -> dict[int, tuple[Headers, int]]:
-        """By partition the headers of its newest record and the bytes of its value; empty partitions are left out."""
+    def newest(self) -> dict[int, NewestRecord]:
+        """By partition its newest record; empty partitions are left out."""
         starts = {partition: max(first, end - 1) for partition, (first, end) in enumerate(self._bounds)}
         return {
-            message.partition() or 0: (_headers_of(message), len(message.value() or b""))
+            message.partition() or 0: NewestRecord(
+                _headers_of(message), len(message.value() or b""), message.timestamp()[1]
+            )
             for message in self._messages(starts)
         }
 
-    def recent_bodies(self, newest: Mapping[int, tuple[Headers, int]]) -> list[tuple[bytes, int]]:
+    def recent_bodies(self, newest: Mapping[int, NewestRecord]) -> list[tuple[bytes, int]]:
         """(body hash, ms) of the bodies among the newest ``duplicate_rebuild_bytes``, which is only estimated."""
         share = self._settings.duplicate_rebuild_bytes // max(1, len(newest))
         starts = {}
-        for partition, (_, value_bytes) in newest.items():
+        for partition, record in newest.items():
             first, end = self._bounds[partition]
-            starts[partition] = max(first, end - min(_TAIL_RECORDS_MAX, share // max(1, value_bytes)))
+            starts[partition] = max(first, end - min(_TAIL_RECORDS_MAX, share // max(1, record.value_bytes)))
         return whole_bodies((_headers_of(message), message.timestamp()[1]) for message in self._messages(starts))
 
     def _messages(self, starts: Mapping[int, int]) -> Iterator[Message]:

@@ -24,7 +24,6 @@ from collector.settings import CollectorSettings
 from collector.topic_rules import (
     TopicFacts,
     part_headers,
-    partition_count_in,
     record_headers,
     remarks,
     why_refused,
@@ -183,7 +182,7 @@ class KafkaLog:
             raise Failure(reason)
         tail = self._brokers.tail(facts.partition_count)
         newest = tail.newest()
-        if reason := why_spread_refused((partition_count_in(headers) for headers, _ in newest.values()), settings):
+        if reason := why_spread_refused(newest.values(), settings):
             raise Failure(reason)
         bodies = tail.recent_bodies(newest)
         for remark in remarks(facts, settings):

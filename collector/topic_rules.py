@@ -51,6 +51,15 @@ class TopicFacts:
         return int(self.settings["min.insync.replicas"])
 
 
+@dataclass(frozen=True, slots=True)
+class NewestRecord:
+    """The last record of a partition; ``received_ms`` by the broker's clock, ms UTC."""
+
+    headers: Headers
+    value_bytes: int
+    received_ms: int
+
+
 def new_topic_settings(settings: CollectorSettings) -> dict[str, str]:
     """Settings of a topic that the collector makes."""
     chosen = {
@@ -133,8 +142,9 @@ def partition_count_in(headers: Headers) -> int | None:
     return int(text) if text.isdigit() else None
 
 
-def why_spread_refused(found: Iterable[int | None], settings: CollectorSettings) -> str:
+def why_spread_refused(newest: Iterable[NewestRecord], settings: CollectorSettings) -> str:
     """Why series may not be spread as the settings say, given how the newest records were; empty when they may."""
+    found = (partition_count_in(record.headers) for record in newest)
     counts = {count for count in found if count is not None and count != settings.kafka_partition_count}
     if not counts or settings.kafka_partition_count_changes:
         return ""

@@ -10,7 +10,7 @@ import pytest
 from collector_bodies import series, snappy, up
 from collector_process import Collector, running
 from collector_stores import PARTITIONS, Broker, samples_of, wait_for_status
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 from test_collector_conformance import Sender, body, check_all_is_there, samples_in
 
 pytestmark = pytest.mark.end_to_end
@@ -334,3 +334,43 @@ def test_nothing_is_read_at_start_where_that_is_switched_off(kafka: Kafka, tmp_p
         with running(tmp_path, *kafka.flags("--duplicate-rebuild-bytes", 0)) as collector:
             assert collector.post(body(0)).status == 204
     assert len(samples_of(kafka.read())) == 2 * len(samples_in(body(0)))
+
+
+# ---- doctor ----
+
+
+def doctor(*flags: object) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "collector", "doctor", *map(str, flags)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+
+
+def test_doctor_tells_the_topic_its_readers_and_its_collector(kafka: Kafka, tmp_path: Path) -> None:
+    with running(tmp_path, *kafka.flags()) as collector:
+        for number in range(4):
+            assert collector.post(body(number)).status == 204
+        group = f"readers-of-{kafka.topic}"
+        consumer = Consumer({"bootstrap.servers": kafka.broker.bootstrap, "group.id": group})
+        consumer.commit(offsets=[TopicPartition(kafka.topic, 0, 3)], asynchronous=False)
+        consumer.close()
+        done = doctor(*kafka.flags(), "--listen-port", collector.port)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    stored = len(kafka.read())
+    assert lines[:3] == [
+        f"topic {kafka.topic}: 3 partitions, 1 replicas, 1 of them in sync, 1 needed",
+        "kept: 14 days",
+        f"log: {stored} records",
+    ]
+    assert lines[3].startswith("last record: ")
+    assert lines[4] == "  partition 0: offsets 0 to 4"
+    assert f"reader {group}: {stored - 3} records behind" in lines
+    assert f"  samples stored: {4 * len(samples_in(body(0)))}" in lines
+
+
+def test_doctor_without_broker_or_topic_is_one_line(kafka: Kafka) -> None:
+    done = doctor(*kafka.flags())
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"error: topic {kafka.topic} does not exist at {kafka.broker.bootstrap}\n"
+    done = doctor("--log", "kafka", "--kafka-bootstrap-servers", "127.0.0.1:1")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: Kafka at 127.0.0.1:1 does not answer: ")
