@@ -19,6 +19,7 @@ from rich.table import Table
 from egpu_runtime.contract.process import Failure, command_line, run, with_settings
 from pipeline.contract.tables import ATTRIBUTED
 from pipeline.doctor import examine
+from pipeline.finalise_windows import WindowsOrder, finalise_windows
 from pipeline.flink_commands import add_flink_commands
 from pipeline.report_commands import report_commands, tables_command
 from pipeline.run import Order, merge, run_pipeline
@@ -76,6 +77,18 @@ def summary_fields(summary: Summary) -> dict[str, float]:
     return {**fields, **{f"samples_{name}": count for name, count in samples.items()}}
 
 
+def _stopping() -> threading.Event:
+    """Set when the process is told to stop."""
+    stop = threading.Event()
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
+    return stop
+
+
 @app.command("run")
 @with_settings(PipelineSettings)
 def run_command(
@@ -88,13 +101,9 @@ def run_command(
 ) -> None:
     """Read the log into the tables; without --follow to its end, closing every hour that was read."""
     _check_summary_file(summary_file)
-    stop = threading.Event()
-
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    signal.signal(signal.SIGTERM, on_signal)
-    signal.signal(signal.SIGINT, on_signal)
+    if settings.source == "windows":
+        raise Failure("the Flink job reads the log into series windows: finalise --source windows makes tables of them")
+    stop = _stopping()
     order = Order(log, warehouse, follow=follow)
     with _shown(follow) as shown:
 
@@ -115,12 +124,22 @@ def finalise(
     *,
     log: LogFolder = None,
     warehouse: WarehouseFolder,
+    hive: Annotated[
+        str | None, typer.Option("--hive", help="hive://host:port/database to register partitions with.")
+    ] = None,
     summary_file: Annotated[Path | None, typer.Option(help="Write the counts as JSON to this file.")] = None,
     settings: PipelineSettings,
 ) -> None:
-    """Merge samples that came late into the hours they belong to; reads no new records."""
+    """Merge samples that came late into the hours they belong to; reads no new records. With --source windows: make
+    the hours that the Flink job has committed, and register them with Hive."""
     _check_summary_file(summary_file)
-    _report_done(merge(Order(log, warehouse), settings), summary_file)
+    if settings.source == "windows":
+        summary = finalise_windows(WindowsOrder(warehouse, log, hive), settings, stop=_stopping())
+    elif hive is not None:
+        raise Failure("--hive goes with --source windows; egpu-pipeline tables registers any warehouse")
+    else:
+        summary = merge(Order(log, warehouse), settings)
+    _report_done(summary, summary_file)
 
 
 app.add_typer(report_commands(), name="report")

@@ -13,8 +13,9 @@ from egpu_runtime.contract.configuration import ProcessSettings
 class PipelineSettings(ProcessSettings):
     """What ``egpu-pipeline`` can be told."""
 
-    source: Literal["sqlite", "kafka"] = "sqlite"
-    """Which log is read: ``sqlite``, the folder given by --log, or ``kafka``, a topic. Default sqlite."""
+    source: Literal["sqlite", "kafka", "windows"] = "sqlite"
+    """Which log is read: ``sqlite``, the folder given by --log, or ``kafka``, a topic. ``windows`` is for ``finalise``:
+    the hours are those the Flink job has committed, and the topic is read only for what came late. Default sqlite."""
 
     window_seconds: Annotated[int, Meta(ge=1, le=3600)] = 300
     """Length of a window, seconds; must divide an hour. Default 300: what the tables are named after."""
@@ -33,7 +34,8 @@ class PipelineSettings(ProcessSettings):
 
     late_accept_seconds: Annotated[int, Meta(ge=0)] = 86_400
     """A sample is merged into its hour if it was received at most so many seconds after the hour's first one; later
-    ones are counted too_late. Default 86400 (one day), well within the log's retention."""
+    ones are counted too_late. Series windows of the Flink job are kept so long after their hour. Default 86400 (one
+    day), well within the log's retention."""
 
     merge_seconds: Annotated[int, Meta(ge=1)] = 300
     """With --follow, late samples are merged at most every so many seconds. Default 300: merging reads the log."""
@@ -57,6 +59,10 @@ class PipelineSettings(ProcessSettings):
 
     batch_samples_max: Annotated[int, Meta(ge=1)] = 262_144
     """Samples decoded into one batch before it is handed on, count. Default 262144: 5 MB."""
+
+    finalise_every_seconds: Annotated[float, Meta(ge=0)] = 0.0
+    """With --source windows, ``finalise`` goes on until told to stop and looks for committed hours every so many
+    seconds. Default 0: it looks once."""
 
     table_retention_days: Annotated[int, Meta(ge=0)] = 0
     """Days of finalised tables that are kept, counted back from the newest hour; 0 keeps all. Default 0."""

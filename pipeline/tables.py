@@ -10,7 +10,6 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, TextIO, TypeVar
 
@@ -20,7 +19,7 @@ import pyarrow.parquet as pq
 
 from collector.contract.record import Position
 from egpu_runtime.contract.process import Failure
-from egpu_runtime.contract.units import DAY_MS, HOUR_MS, SECOND_MS
+from egpu_runtime.contract.units import DAY_MS, HOUR_MS
 from pipeline.columns import schema
 from pipeline.contract.tables import (
     CONTAINER_USAGE,
@@ -33,6 +32,7 @@ from pipeline.contract.tables import (
     Table,
 )
 from pipeline.finalise import Checkpoint, DayFacts, FileFacts, HourFacts, LateBook, LateNote
+from pipeline.partitions import partition_path, partition_start_ms
 
 HOUR_TABLES: Final = (CONTAINER_USAGE, GPU_USAGE)
 """Tables by hour; both files of an hour are written from the same samples."""
@@ -46,21 +46,6 @@ _MANIFEST_FILE_ONCE: Final = "manifest.json"
 """Name of the manifest before it was hidden from Hive, which would read it as rows."""
 
 F = TypeVar("F", FileFacts, DayFacts, Checkpoint)
-
-
-def _partition(start_ms: int, *, by_hour: bool) -> str:
-    time = datetime.fromtimestamp(start_ms / SECOND_MS, UTC)
-    return f"dt={time:%Y-%m-%d}" + (f"/hour={time:%H}" if by_hour else "")
-
-
-def _partition_start_ms(folder: Path, *, by_hour: bool) -> int | None:
-    """Start of the day or hour a partition folder stands for, None for any other folder."""
-    try:
-        text = f"{folder.parent.name}/{folder.name}" if by_hour else folder.name
-        time = datetime.strptime(text, "dt=%Y-%m-%d/hour=%H" if by_hour else "dt=%Y-%m-%d")
-    except ValueError:
-        return None
-    return int(time.replace(tzinfo=UTC).timestamp()) * SECOND_MS
 
 
 def _sync(path: Path) -> None:
@@ -111,11 +96,16 @@ def _migrated_value(value: object) -> object:
     return {"places": [value]} if value.keys() == {"segment", "row"} else _migrated(value)
 
 
+def _first_line(error: Exception) -> str:
+    """What the library says, without the lines after it."""
+    return str(error).strip().partition("\n")[0]
+
+
 def _read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     try:
         return pq.ParquetFile(path).read(list(columns) if columns is not None else None)
     except (OSError, pa.ArrowException) as error:
-        raise Failure(f"cannot read {path}: {error}") from error
+        raise Failure(f"cannot read {path}: {_first_line(error)}") from error
 
 
 def _pretty(encoded: bytes) -> bytes:
@@ -162,10 +152,10 @@ class Warehouse:
             self._lock.close()
 
     def _hour_folder(self, table: Table, hour_ms: int) -> Path:
-        return self._folder / table.name / _partition(hour_ms, by_hour=True)
+        return self._folder / table.name / partition_path(hour_ms, by_hour=True)
 
     def _day_folder(self, day_ms: int) -> Path:
-        return self._folder / WORKLOAD_PROFILE.name / _partition(day_ms, by_hour=False)
+        return self._folder / WORKLOAD_PROFILE.name / partition_path(day_ms, by_hour=False)
 
     def _write_file(self, folder: Path, data: pa.Table, facts: FileFacts | DayFacts | None) -> None:
         """Write beside, fsync, rename over; then the manifest, which needs no fsync: the file carries the same."""
@@ -218,7 +208,7 @@ class Warehouse:
         except FileNotFoundError:
             return None
         except (OSError, pa.ArrowException) as error:
-            raise Failure(f"cannot read {path}: {error}") from error
+            raise Failure(f"cannot read {path}: {_first_line(error)}") from error
         encoded = metadata.get(_FACTS_KEY)
         if encoded is None:
             raise Failure(f"{path} was not written by egpu-pipeline")
@@ -230,7 +220,7 @@ class Warehouse:
 
     def _partitions(self, table: Table, *, by_hour: bool) -> Iterable[tuple[int, Path]]:
         for folder in (self._folder / table.name).glob("dt=*/hour=*" if by_hour else "dt=*"):
-            start_ms = _partition_start_ms(folder, by_hour=by_hour)
+            start_ms = partition_start_ms(folder.as_posix(), by_hour=by_hour)
             if start_ms is not None:
                 yield start_ms, folder
 
@@ -332,7 +322,7 @@ class Warehouse:
 
     def day_bytes(self, day_ms: int) -> int:
         """Bytes that one day (start, ms) takes in all tables."""
-        day = _partition(day_ms, by_hour=False)
+        day = partition_path(day_ms, by_hour=False)
         tables = (*HOUR_TABLES, WORKLOAD_PROFILE)
         files = (path for table in tables for path in (self._folder / table.name / day).rglob("*") if path.is_file())
         return sum(path.stat().st_size for path in files)
