@@ -36,9 +36,7 @@ def miniature(flink_jars: str, tmp_path_factory: pytest.TempPathFactory) -> Mini
         *(Path(__file__).parent / "java" / "egpu").glob("*.java"),
     ]
     javac = ["javac", "--release", "11", "-Xlint:all,-path,-processing,-classfile", "-Werror", "-cp", flink_jars]
-    done = subprocess.run(
-        [*javac, "-d", str(classes), *map(str, sources)], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([*javac, "-d", str(classes), *map(str, sources)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
     def run(mode: str, row: str, records: Sequence[bytes], options: Mapping[str, str] | None = None) -> Lines:
