@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 
 import cramjam
 from conformance_exporters import DIALECTS, Labels, Moment
-from conformance_pods import HOUR_MS, MINUTE_MS, Cluster, cluster
+from conformance_pods import HOUR_MS, MINUTE_MS, Cluster, calm_until_ms, cluster
 
 START_MS = 1_767_225_600_000 + 22 * HOUR_MS
 """22:00 UTC: a few hours are of two days."""
 
 STALE = struct.pack("<Q", 0x7FF0_0000_0000_0002)
 _ODD_VALUES = (float("nan"), float("inf"), float("-inf"), -0.0, 5e-324)
+_ODD_SHARE = 0.006
 Series = tuple[tuple[str, str], ...]
 """All labels of a series, sorted by name."""
 
@@ -101,7 +102,8 @@ def _of_cluster(world: Cluster, servers: Sequence[Server], chance: random.Random
         is_down = gap_from <= at < gap_from + 12 * MINUTE_MS or chance.random() < 0.01
         moment = Moment(world, at, chance)
         points = [] if is_down else [point for says in DIALECTS[server.cluster] for point in says(moment)]
-        samples = {_series(labels, server): _value(value, chance) for labels, value in points}
+        odd_share = _ODD_SHARE if at >= calm_until_ms(world.start_ms, world.end_ms) else 0.0
+        samples = {_series(labels, server): _value(value, chance, odd_share) for labels, value in points}
         gone = before[number] - samples.keys() if not is_down or chance.random() < 0.5 else set()
         before[number] = set(samples)
         samples |= dict.fromkeys(sorted(gone), STALE)
@@ -116,8 +118,8 @@ def _series(labels: Labels, server: Server) -> Series:
     return tuple(sorted(every.items()))
 
 
-def _value(value: float, chance: random.Random) -> bytes:
-    return struct.pack("<d", chance.choice(_ODD_VALUES) if chance.random() < 0.004 else value)
+def _value(value: float, chance: random.Random, odd_share: float) -> bytes:
+    return struct.pack("<d", chance.choice(_ODD_VALUES) if chance.random() < odd_share else value)
 
 
 def phases(given: Sequence[Scrape], way: Way) -> tuple[tuple[bytes, ...], ...]:

@@ -89,9 +89,17 @@ def _cards(name: str) -> list[Card]:
     return [Card(f"{name}-{node}", f"GPU-{name}-{node}-{i}", models[node]) for node in models for i in range(2)]
 
 
+def calm_until_ms(start_ms: int, end_ms: int) -> int:
+    """The first hour, or the first half of a short input, is calm."""
+    return start_ms + min(HOUR_MS, (end_ms - start_ms) // 2)
+
+
 def cluster(name: str, *, start_ms: int, end_ms: int, seed: int) -> Cluster:
     """A cluster of two nodes with two cards each. In the middle of windows a deployment is rolled out, a pod moves to
-    another card and back, facts change and change back; some pods live for less than a window."""
+    another card and back, facts change and change back; some pods live for less than a window.
+
+    Until ``calm_until_ms`` series begin and end with windows only, so that those hours can be made from series windows.
+    """
     chance = random.Random(f"{name}/{seed}")
     a, b, c, d = _cards(name)
     middle = start_ms + (end_ms - start_ms) // 2 // (5 * MINUTE_MS) * 5 * MINUTE_MS + 130_000
@@ -101,10 +109,10 @@ def cluster(name: str, *, start_ms: int, end_ms: int, seed: int) -> Cluster:
         Pod("apps", "web-6f-c", f"{name}-u3", "Deployment", "web", start_ms, end_ms, [(start_ms, b)]),
         Pod(
             *("apps", "ocr-1-x", f"{name}-u4", "Deployment", "ocr", start_ms, end_ms),
-            places=[(start_ms, b), (middle - 40 * MINUTE_MS, c), (middle + 7 * MINUTE_MS, b)],
+            places=[(start_ms, b), (middle, c), (middle + 7 * MINUTE_MS, b)],
         ),
         Pod(
-            *("train", "night-7-y", f"{name}-u5", "CronJob", "night", start_ms + 12 * MINUTE_MS, end_ms - 600_000),
+            *("train", "night-7-y", f"{name}-u5", "CronJob", "night", start_ms + 15 * MINUTE_MS, end_ms - 600_000),
             places=[(start_ms, c)],
             containers=("main", "side"),
             tenant="team-b",
@@ -116,7 +124,7 @@ def cluster(name: str, *, start_ms: int, end_ms: int, seed: int) -> Cluster:
     pods[2].facts_from = [(middle + 60_000, {"priority": "1"})]
     pods[5].facts_from = [(middle, {"tenant": "team-c"}), (middle + 100_000, {"tenant": "team-a"})]
     number = 0
-    at = start_ms + chance.randint(1, 9) * MINUTE_MS
+    at = calm_until_ms(start_ms, end_ms) + chance.randint(1, 9) * MINUTE_MS
     while at < end_ms - 5 * MINUTE_MS:
         life = chance.choice([40_000, 4 * MINUTE_MS, 17 * MINUTE_MS])
         number += 1

@@ -65,7 +65,7 @@ class FullProfile:
             "flink_rest_url": self.engines.state["flink"]["rest"],
             "flink_jar": self.engines.state["flink_jar"],
             "flink_checkpoint_seconds": 3,
-            "flink_idle_seconds": 5,
+            "flink_idle_seconds": 20,
             "hive_conf_directory": self.engines.state["flink"]["hive_conf"],
             "hive_database": self.name,
         }
