@@ -1,11 +1,13 @@
 """What ``egpu-pipeline doctor`` looks at: the log's end, our place in it, the state folder, the tables, the disk."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 from egpu_runtime.contract.process import Failure
 from egpu_runtime.contract.units import SECOND_MS
 from pipeline.finalise import HourFacts, LogFound, begun, day_of, other_log, reached_in_log
+from pipeline.interval import interval_sentence
 from pipeline.reading import Log
 from pipeline.screen import Health
 from pipeline.tables import Warehouse
@@ -16,6 +18,13 @@ def _last_full_day(hours: dict[int, HourFacts]) -> int | None:
     """Start of the day before the last one (ms), the last one when there is no other."""
     days = sorted({day_of(hour_ms) for hour_ms in hours})
     return days[-2] if len(days) > 1 else days[-1] if days else None
+
+
+def _interval(hours: Mapping[int, HourFacts], setting_seconds: float) -> str:
+    """Whether samples come as the setting says that hours were last made with (seconds, 0 = not known)."""
+    if not setting_seconds:
+        return "not known before the next run"
+    return interval_sentence(hours, setting_seconds) or f"{setting_seconds:g} s, as set"
 
 
 def examine(log: Log, warehouse_folder: Path) -> Health:
@@ -39,6 +48,7 @@ def examine(log: Log, warehouse_folder: Path) -> Health:
         corrupt_count=checkpoint.corrupt_count,
         corrupt_named=checkpoint.corrupt_named,
         gaps=checkpoint.gaps,
+        interval=_interval(hours, checkpoint.sample_interval_seconds),
         late_pending=late.count("pending"),
         samples=checkpoint.samples,
         attribution=[(str(reason), int(str(count))) for reason, count in attribution],

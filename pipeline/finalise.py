@@ -19,8 +19,8 @@ CORRUPT_NAMED_MAX: Final = 20
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HourFacts:
     """Of one finalised hour: its version (1 = first), the records it was made from (where they begin and up to where
-    the log was read, receive time of the first, ms, 0 = not known), distinct samples, samples refused as too late, and
-    whether it was closed early.
+    the log was read, receive time of the first, ms, 0 = not known), distinct samples, samples refused as too late,
+    whether it was closed early, and how far apart samples of memory use came (ms, 0 = not regularly).
 
     ``parts`` = digest of the files of series windows it stands for, empty where it was made of a log alone.
     ``waits_for_log`` = it was made from them though it should be from the log, which was not at hand."""
@@ -35,6 +35,7 @@ class HourFacts:
     late_count: int = 0
     forced: bool = False
     window_ms: int = 0
+    interval_ms: int = 0
     parts: str = ""
     waits_for_log: bool = False
     schema_version: int = WAREHOUSE_SCHEMA_VERSION

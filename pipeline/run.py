@@ -12,6 +12,7 @@ from typing import Final
 
 from egpu_runtime.contract.process import Failure
 from egpu_runtime.contract.units import SECOND_MS
+from pipeline.interval import interval_sentence
 from pipeline.read_ahead import DecodingThread, Reading
 from pipeline.reading import Log, LogGap, ReadingStopped
 from pipeline.settings import PipelineSettings
@@ -35,7 +36,11 @@ Progress = Callable[[Work], None]
 
 
 def _say_closed(work: Work, *, follow: bool) -> None:
-    """With ``follow`` a line for each hour closed since the last call; a run to the log's end has its summary."""
+    """Of the hours closed since the last call: once a run, whether samples come as often as was set; with ``follow`` a
+    line each, for a run to the log's end has its summary."""
+    said = interval_sentence({facts.hour_ms: facts for facts in work.closed}, work.settings.sample_interval_seconds)
+    if said and work.summary.hours == len(work.closed):
+        _LOG.warning("%s", said)
     for facts in work.closed if follow else ():
         start = datetime.fromtimestamp(facts.hour_ms / SECOND_MS, UTC)
         early = ", early" if facts.forced else ""
@@ -110,6 +115,7 @@ def run_pipeline(order: Order, settings: PipelineSettings, *, stop: threading.Ev
                 work.summary.stopped_early = stop.is_set() and not order.follow
                 if not order.follow and not work.summary.stopped_early:
                     work.close_all()
+                    _say_closed(work, follow=order.follow)
                     work.merge_late()
         except ReadingStopped:
             return Summary(stopped_early=not order.follow)

@@ -25,9 +25,7 @@ _NAMES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """By report the columns that together name a row, from the widest to the narrowest."""
 
-_ALWAYS_NAMED: Final = frozenset(
-    {"node", "gpu_uuid", "namespace", "workload", "tenant", "day_of_week", "hour_of_day"}
-)
+_ALWAYS_NAMED: Final = frozenset({"node", "gpu_uuid", "namespace", "workload", "tenant", "day_of_week", "hour_of_day"})
 _ASIDE: Final = ("workload_kind", "container", "gpu_model")
 """Columns that stand in brackets behind the name, where they differ."""
 
@@ -148,6 +146,7 @@ class Health:
     corrupt_count: int
     corrupt_named: Sequence[str]
     gaps: Sequence[str]
+    interval: str
     late_pending: int
     samples: SampleCounts
     attribution: Sequence[tuple[str, int]]
@@ -193,6 +192,7 @@ def health_lines(health: Health, *, attributed: str) -> list[tuple[str, str]]:
         ("lost records", "; ".join(health.gaps) or "none"),
         ("dropped samples", f"{dropped}{samples.future} in the future (of {samples.read} read)"),
         ("late samples", f"{samples.late} came late, {health.late_pending} waiting, {samples.too_late} too late"),
+        ("sample interval", health.interval),
         ("unattributed", _unattributed(health, attributed)),
         ("disk", _disk(health)),
     ]

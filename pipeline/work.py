@@ -30,6 +30,7 @@ from pipeline.finalise import (
 )
 from pipeline.frontier import Frontier
 from pipeline.hours import Bucket, OpenHours, SampleCounts
+from pipeline.interval import regular_gap_ms
 from pipeline.normalise import SeriesTable
 from pipeline.profile import READ_COLUMNS, day_profile
 from pipeline.reading import DecodedBatch, Log, LogGap, RecordDecoder
@@ -182,11 +183,6 @@ class Work:
         """What became of the samples read so far."""
         return self._open.counts
 
-    @property
-    def open_sample_count(self) -> int:
-        """Samples held for hours not yet closed."""
-        return self._open.sample_count
-
     def take(self, decoded: DecodedBatch) -> None:
         """Take in a batch and close the hours that are over."""
         for position, why in decoded.corrupt:
@@ -237,10 +233,11 @@ class Work:
         if self._read_state_is_due():
             self.write_state()
 
-    def _finalise(self, bucket: Bucket, table: SeriesTable, making: "HourMaking") -> None:
+    def _finalise(self, bucket: Bucket, table: SeriesTable, making: HourMaking) -> None:
         hour_ms = making.hour_ms
         rules = HourRules(hour_ms, self._window_ms, self.settings.sample_interval_seconds)
-        tables = hour_tables(concatenate(bucket.chunks), table.series, rules)
+        samples = concatenate(bucket.chunks)
+        tables = hour_tables(samples, table.series, rules)
         facts = HourFacts(
             hour_ms=hour_ms,
             version=making.version,
@@ -252,6 +249,7 @@ class Work:
             late_count=self._late.count("pending", hour_ms),
             forced=making.forced,
             window_ms=self._window_ms,
+            interval_ms=regular_gap_ms(samples, table.series),
             parts=self.parts.get(hour_ms, ""),
         )
         self._keep(facts, tables)

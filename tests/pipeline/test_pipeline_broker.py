@@ -94,7 +94,7 @@ def test_who_we_are(command, broker, user: str, password: str, said: str, tmp_pa
     )
     done = command("run", "--config", tmp_path / "settings.toml", "--warehouse", tmp_path / "warehouse")
     if not said:
-        assert (done.returncode, done.stderr) == (0, ""), done
+        assert done.returncode == 0, done
         assert done.stdout.startswith("hours 1 "), done
         return
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), done

@@ -193,6 +193,17 @@ def test_the_select_has_no_words_of_one_engine_alone(command, subject: str, tmp_
         assert word not in sql
 
 
+def test_a_wrong_interval_is_said(command, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    samples = [use("busy", START_MS + second * 1000, used=1.0) for second in range(0, 3600, 60)]
+    append(tmp_path / "log", samples, received_ms=START_MS + HOUR_MS)
+    for setting, wrong in (("15", True), ("60", False)):
+        folders = ("--log", tmp_path / "log", "--warehouse", tmp_path / setting)
+        done = command("run", *folders, "--sample-interval-seconds", setting)
+        line = "samples come every 60 s but sample_interval_seconds is 15"
+        assert (line in done.stderr, done.returncode) == (wrong, 0), done
+        assert (line in " ".join(command("doctor", *folders).stdout.split())) == wrong
+
+
 def test_another_interval_is_said_once(command, folders, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     said = [command("run", *folders, "--sample-interval-seconds", value).stderr for value in ("15", "15", "30", "30")]
     assert ["keep their observed_ratio" in each for each in said] == [False, False, True, False]
