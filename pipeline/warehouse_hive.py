@@ -90,6 +90,10 @@ class HiveServer:
         names = tuple(name for name, _ in fetched[0][0])
         return Answer(names, tuple(row for _, rows in fetched for row in rows), sql)
 
+    def check_version(self, table: Table) -> None:
+        """Raises Failure where a table is missing or newer than this program."""
+        self._session.check_version(table)
+
     def check_versions(self) -> None:
         """Raises Failure where a table of reports is missing or newer than this program."""
         known = {str(name) for (name,) in self.rows("SHOW TABLES")}
