@@ -16,7 +16,7 @@ from cluster import Cluster, say, status_lines
 from engine_flink import describe_flink, flink_services
 from engine_hive import describe_hive, hive_services
 from engine_kafka import describe_kafka, kafka_services
-from installing import install, read_versions, write_lock
+from installing import file_lock, install, read_versions, write_lock
 from jar import flink_jar
 from maven import check_java
 from state import HiveAuthentication, Home, Options, Record, Service, check_options
@@ -42,6 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
         return int(chosen.run(chosen))
     except EngineError as error:
         say(f"error: {error}")
+    except OSError as error:
+        say(f"error: {error}")
     except KeyboardInterrupt:
         say("error: interrupted")
     return 1
@@ -54,6 +56,8 @@ def _up(chosen: argparse.Namespace) -> int:
     check_options(options)
     versions = read_versions()
     check_java(versions)
+    with file_lock(home.folder / "lock"):
+        home.passwords()  # made before two first starts at once can each make theirs
     services: list[Service] = []
     failed: list[EngineError] = []
     jar: str | None = home.read().get("flink_jar")
@@ -62,7 +66,8 @@ def _up(chosen: argparse.Namespace) -> int:
             folder = install(versions, (name,))[name]
             services += SERVICES[name](home, options, folder)
             if name == "flink":
-                jar = str(flink_jar(folder) or "")
+                made = flink_jar(folder)
+                jar = str(made) if made else None
         except EngineError as failure:
             failed.append(failure)
 

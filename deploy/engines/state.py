@@ -178,9 +178,12 @@ class Home:
         return {name: record for name, record in self.all_records().items() if is_alive(record.running)}
 
     def passwords(self) -> dict[str, str]:
-        """User -> password of the listeners that ask for one; made up once a home."""
-        saved = self.read().get("passwords")
-        return saved if saved else {name: secrets.token_hex(12) for name in (USER, GUEST)}
+        """User -> password of the listeners that ask for one; made up, and written down, once a home."""
+        state = self.read()
+        if not state.get("passwords"):
+            state["passwords"] = {name: secrets.token_hex(12) for name in (USER, GUEST)}
+            self.write(state)
+        return dict(state["passwords"])
 
     def warehouse(self, options: Options) -> Path:
         """The folder of the tables."""

@@ -149,6 +149,14 @@ def test_only_the_very_process_is_stopped(home: Home, monkeypatch: pytest.Monkey
     assert processes.port_owner(port) is None
 
 
+def test_passwords_are_made_up_once(home: Home) -> None:
+    first = home.passwords()
+    assert Home(home.folder).passwords() == first
+    assert len(set(first.values())) == 2
+    assert up(home, service(free_port_base())) == []
+    assert home.passwords() == first
+
+
 def test_a_state_that_is_none_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "engines.json").write_text("{")
     assert engines.main(["status", "--home", str(tmp_path)]) == 1
