@@ -4,6 +4,7 @@ export EGPU_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/effective-gpu
 
 DEV := .venv
 RUN := .venv-run
+ENGINES := .engines
 DEV_READY := $(DEV)/ready
 RUN_READY := $(RUN)/ready
 DECODER_SOURCES := $(wildcard collector/contract/*.[ch])
@@ -39,17 +40,18 @@ e2e-full: $(DEV_READY) ## the long ones too: every engine killed in turn, real t
 conformance: $(DEV_READY) ## one input through the embedded and the full profile: equal tables
 	$(DEV)/bin/pytest -rs -m "end_to_end and not full" tests/conformance
 
-engines: ## Kafka, Flink and Hive on this machine, and the job on them
-	$(PYTHON) deploy/engines/engines.py up
+engines: $(RUN_READY) ## Kafka, Flink and Hive on this machine; the job again, if it ran before
+	$(PYTHON) deploy/engines/engines.py up --home $(ENGINES)
+	test ! -d $(ENGINES)/flink/checkpoints/egpu-series-windows || $(RUN)/bin/egpu-pipeline submit --config $(ENGINES)/pipeline.toml
 
 engines-down: ## stop them, data stays
-	$(PYTHON) deploy/engines/engines.py down
+	$(PYTHON) deploy/engines/engines.py down --home $(ENGINES)
 
 engines-status: ## what runs where
-	$(PYTHON) deploy/engines/engines.py status
+	$(PYTHON) deploy/engines/engines.py status --home $(ENGINES)
 
 engines-wipe: ## stop them and remove their data
-	$(PYTHON) deploy/engines/engines.py wipe
+	$(PYTHON) deploy/engines/engines.py wipe --home $(ENGINES)
 
 bench: $(DEV_READY) ## rates as ratios to a peer or a simple baseline
 	$(DEV)/bin/python tests/bench/run.py

@@ -19,6 +19,7 @@ from engine_kafka import describe_kafka, kafka_services
 from installing import file_lock, install, read_versions, write_lock
 from jar import flink_jar
 from maven import check_java
+from settings_files import write_settings_files
 from state import HiveAuthentication, Home, Options, Record, Service, check_options
 from versions import ENGINES, EngineError
 
@@ -75,6 +76,7 @@ def _up(chosen: argparse.Namespace) -> int:
         return {**_described(home, options, records), "flink_jar": jar}
 
     failed += Cluster(home).up(tuple(services), options, describe)
+    write_settings_files(home.folder, home.read())
     _status(chosen)
     for error in failed:
         say(f"error: {error}")
