@@ -50,15 +50,17 @@ def _say_closed(work: Work, *, follow: bool) -> None:
 
 def _feed(work: Work, ahead: DecodingThread, order: Order, progress: Progress) -> None:
     """Hand the batches of one reading to the work, until it ends or a gap is met."""
+    rested_at = time.monotonic()
     for decoded in ahead:
-        if decoded is None:
-            if order.follow:
-                work.rest()
-                _say_closed(work, follow=order.follow)
-            continue
-        work.take(decoded)
-        _say_closed(work, follow=order.follow)
-        progress(work)
+        if decoded is not None:
+            work.take(decoded)
+            _say_closed(work, follow=order.follow)
+            progress(work)
+        # A log that is never read to its end, because there is always more, is worked on all the same.
+        if order.follow and (decoded is None or time.monotonic() - rested_at >= work.settings.merge_seconds):
+            work.rest()
+            _say_closed(work, follow=order.follow)
+            rested_at = time.monotonic()
 
 
 def _read_log(work: Work, order: Order, *, stop: threading.Event, progress: Progress) -> None:

@@ -33,7 +33,7 @@ _CLIENT_LOG.propagate = False
 GROUP: Final = f"egpu-{READER_NAME}"
 """Group whose committed offsets say how far we are; a ``group.id`` in the properties is used instead."""
 
-_BOUNDS: Final = {"queued.max.messages.kbytes": 65_536, "fetch.queue.backoff.ms": 20, "fetch.wait.max.ms": 100}
+_BOUNDS: Final = {"queued.max.messages.kbytes": 32_768, "fetch.queue.backoff.ms": 20, "fetch.wait.max.ms": 100}
 """What the client library reads ahead, kilobytes over all partitions; after how long it asks on when that is full (its
 own second leaves us idle); and how long a broker may wait for more."""
 
@@ -42,8 +42,8 @@ _POLL_SECONDS: Final = 0.2
 _LOOK_SECONDS: Final = 10.0
 """How often it is looked whether the topic is still the same."""
 
-_MESSAGES_MAX: Final = 256
-"""Messages taken from the client library at once, count."""
+_MESSAGES_MAX: Final = 16
+"""Messages taken from the client library at once, count; a partition is held back only between two takings."""
 
 _HELD_BYTES_MAX: Final = 64 << 20
 """Bytes of records held until their turn; a partition that is ahead of the others waits for them."""

@@ -7,12 +7,14 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from confluent_kafka import ConsumerGroupTopicPartitions
 from confluent_kafka.admin import AdminClient, NewPartitions
 from pipeline_fleet import HOUR_MS, START_MS, fleet
 from pipeline_log import Sample, append
@@ -25,11 +27,18 @@ from pipeline_topic import (
     produce_raw,
     producer_to,
     remove_topic,
+    settings_of,
     topic_of,
 )
 
+from collector.contract.record import Position
 from collector.contract.topic import HEADER_SCHEMA
+from egpu_runtime.contract.configuration import load
 from egpu_runtime.contract.process import Failure
+from pipeline.merging import Merge
+from pipeline.reading import Log
+from pipeline.settings import PipelineSettings
+from pipeline.sources import open_log
 
 pytestmark = pytest.mark.end_to_end
 
@@ -222,6 +231,71 @@ def test_doctor_says_how_far_behind(command, run_log, tmp_path: Path) -> None:  
     assert "8 records not read, 2.0 h" in command("doctor", *flags(tmp_path), *warehouse).stdout
 
 
+@pytest.mark.usefixtures("topic")
+def test_partitions_that_are_ahead_wait_for_the_others(monkeypatch, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """What one partition holds was received before anything of the next: all but one have to be held back."""
+    monkeypatch.setattr("pipeline.source_kafka._HELD_BYTES_MAX", 60_000)
+    pods = {partition_of(memory(0, 0.0, pod), 3): pod for pod in "abcdefghijkl"}
+    assert len(pods) == 3
+    for partition, pod in pods.items():
+        batches = [[memory(START_MS + record * 1000 + each, 1.0, pod) for each in range(100)] for record in range(300)]
+        produce(tmp_path, batches, received_ms=RECEIVED_MS + partition * HOUR_MS)
+    held_max = 0
+    fuller_than = Merge.fuller_than
+
+    def seen(self: Merge, bytes_max: int) -> set[int]:
+        nonlocal held_max
+        held_max = max(held_max, sum(self._bytes.values()))
+        return fuller_than(self, bytes_max)
+
+    monkeypatch.setattr(Merge, "fuller_than", seen)
+    log = open_topic(tmp_path)
+    place, received = log.start, []
+    while True:
+        records, place = log.read(place, 5_000)
+        if not records:
+            break
+        received += [record.received_ms for record in records]
+    log.close()
+    assert len(received) == 900
+    assert received == sorted(received)
+    # Of 14 MB; each partition may be over its share by what came at once.
+    assert 60_000 < held_max < 1_000_000
+
+
+def open_topic(folder: Path) -> Log:
+    settings = load(PipelineSettings, file_text="", overrides=settings_of(folder))
+    return open_log(None, settings, follow=False, stop=threading.Event())
+
+
+@pytest.mark.usefixtures("topic")
+def test_an_hour_is_read_again_from_where_it_was_received(tmp_path: Path) -> None:
+    for hour in range(6):
+        time_ms = START_MS + hour * HOUR_MS
+        produce(tmp_path, [[memory(time_ms, 1.0, pod) for pod in "abc"]], received_ms=time_ms + 1000)
+    late = [memory(START_MS + 3 * HOUR_MS, 2.0)]
+    produce(tmp_path, [late], received_ms=START_MS + 6 * HOUR_MS)
+    log = open_topic(tmp_path)
+    hour_ms = range(START_MS + 3 * HOUR_MS, START_MS + 4 * HOUR_MS)
+    found = [record for some in log.read_between(hour_ms, log.end_place(), sample_count_max=1) for record in some]
+    assert sum(record.sample_count for record in found) == 4
+    assert {record.timestamp_min_ms for record in found} == {hour_ms.start}
+    least = {position.segment: position.row for position in (record.position for record in reversed(found))}
+    upto = log.end_place().before([Position(partition, row) for partition, row in least.items()])
+    assert [record for some in log.read_between(hour_ms, upto, sample_count_max=9) for record in some] == []
+    log.close()
+
+
+@pytest.mark.usefixtures("topic")
+def test_what_was_read_is_committed_for_others_to_see(run_log, kafka, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    produce(tmp_path, [[memory(START_MS, 1.0, pod)] for pod in "abcdefgh"], received_ms=RECEIVED_MS)
+    run_log(tmp_path, kafka_properties={"group.id": f"readers of {tmp_path.name}"})
+    admin = AdminClient({"bootstrap.servers": kafka["bootstrap"]})
+    asked = [ConsumerGroupTopicPartitions(f"readers of {tmp_path.name}")]
+    found = next(iter(admin.list_consumer_group_offsets(asked).values())).result(30)
+    assert sum(partition.offset for partition in found.topic_partitions) == 8
+
+
 def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
     until = time.monotonic() + seconds
     while not condition():
@@ -260,6 +334,22 @@ def test_follow_closes_hours_and_merges_late(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("topic")
+def test_a_topic_made_anew_while_it_is_followed_is_noticed(kafka, topic: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    words = ["run", "--follow", *flags(tmp_path), "--warehouse", str(tmp_path / "warehouse"), *FAST]
+    produce(tmp_path, [[memory(START_MS, 1.0)], [memory(START_MS + HOUR_MS, 1.0)]], received_ms=RECEIVED_MS)
+    process = subprocess.Popen([sys.executable, "-m", "pipeline", *words], stderr=subprocess.PIPE, text=True)
+    try:
+        wait_for(lambda: version(tmp_path, "22") == 1)
+        remove_topic(tmp_path)
+        make_topic(tmp_path, kafka["bootstrap"], name=topic)
+        _, said = process.communicate(timeout=40)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 1
+    assert f"error: topic {topic} at {kafka['bootstrap']} has become another log: " in said
+
+
 def test_a_broker_that_does_not_answer_is_waited_for(kafka, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     said = tmp_path / "said"
     with following(tmp_path, "--kafka-silence-seconds-max", "2"):
