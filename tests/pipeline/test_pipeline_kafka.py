@@ -286,13 +286,11 @@ def test_an_hour_is_read_again_from_where_it_was_received(tmp_path: Path) -> Non
     log.close()
 
 
-@pytest.mark.usefixtures("topic")
-def test_what_was_read_is_committed_for_others_to_see(run_log, kafka, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_what_was_read_is_committed_for_others_to_see(run_log, kafka, topic: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     produce(tmp_path, [[memory(START_MS, 1.0, pod)] for pod in "abcdefgh"], received_ms=RECEIVED_MS)
-    run_log(tmp_path, kafka_properties={"group.id": f"readers of {tmp_path.name}"})
+    run_log(tmp_path, kafka_properties={"group.id": topic})
     admin = AdminClient({"bootstrap.servers": kafka["bootstrap"]})
-    asked = [ConsumerGroupTopicPartitions(f"readers of {tmp_path.name}")]
-    found = next(iter(admin.list_consumer_group_offsets(asked).values())).result(30)
+    found = next(iter(admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(topic)]).values())).result(30)
     assert sum(partition.offset for partition in found.topic_partitions) == 8
 
 
@@ -333,7 +331,6 @@ def test_follow_closes_hours_and_merges_late(tmp_path: Path) -> None:
     assert version(tmp_path, "23") == 0
 
 
-@pytest.mark.usefixtures("topic")
 def test_a_topic_made_anew_while_it_is_followed_is_noticed(kafka, topic: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     words = ["run", "--follow", *flags(tmp_path), "--warehouse", str(tmp_path / "warehouse"), *FAST]
     produce(tmp_path, [[memory(START_MS, 1.0)], [memory(START_MS + HOUR_MS, 1.0)]], received_ms=RECEIVED_MS)
@@ -350,6 +347,7 @@ def test_a_topic_made_anew_while_it_is_followed_is_noticed(kafka, topic: str, tm
     assert f"error: topic {topic} at {kafka['bootstrap']} has become another log: " in said
 
 
+@pytest.mark.usefixtures("topic")
 def test_a_broker_that_does_not_answer_is_waited_for(kafka, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     said = tmp_path / "said"
     with following(tmp_path, "--kafka-silence-seconds-max", "2"):
