@@ -14,10 +14,11 @@ from typing import Any
 from installing import file_lock
 from maven import java_program
 from processes import available_mib, is_alive, listens, port_owner, resident_mib, start, stop, tail
+from settings_files import SETTINGS_FILES
 from state import Home, Options, Record, Service, processes_of
 from versions import ENGINES, EngineError
 
-POLL_SECONDS = 0.1
+POLL_SECONDS = 0.2
 RECOVER_SECONDS = 60.0
 """For a process that runs to be well again after those it depends on were started anew."""
 DATA_FOLDERS = (*ENGINES, "logs", "run", "warehouse")
@@ -81,7 +82,8 @@ class Cluster:
             for name in DATA_FOLDERS:
                 with suppress(FileNotFoundError):
                     shutil.rmtree(self._home.folder / name)
-            self._home.state_file.unlink(missing_ok=True)
+            for name in (*SETTINGS_FILES, self._home.state_file.name):
+                (self._home.folder / name).unlink(missing_ok=True)
         return stopped
 
     def _save(self, options: Options, records: Mapping[str, Record], describe: Describe) -> None:

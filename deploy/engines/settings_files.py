@@ -8,6 +8,8 @@ from typing import Any
 PARTITIONS = 4
 """Of the topic: as many as the slots that the TaskManager has by default."""
 
+SETTINGS_FILES = ("collector.toml", "pipeline.toml")
+
 
 def settings_files(state: Mapping[str, Any]) -> dict[str, str]:
     """File name -> TOML; nothing while not all engines run. ``state`` is what engines.json holds."""

@@ -14,6 +14,7 @@ import processes
 import pytest
 from cluster import Cluster
 from engines_running import free_port_base
+from settings_files import write_settings_files
 from state import PORT_OFFSETS, Home, Options, Service, check_options
 from versions import EngineError
 
@@ -132,6 +133,9 @@ def test_wipe_takes_its_own_folders_only(home: Home) -> None:
     assert up(home, service(free_port_base())) == []
     for name in ("warehouse", "mine"):
         (home.folder / name).mkdir()
+    running = {"kafka": {"bootstrap": "127.0.0.1:1"}, "flink": {"rest": "", "hive_conf": ""}, "hive": {"url": ""}}
+    write_settings_files(home.folder, running)
+    assert 'kafka_bootstrap_servers = "127.0.0.1:1"' in (home.folder / "pipeline.toml").read_text()
     assert Cluster(home).wipe() == ["kafka"]
     assert sorted(path.name for path in home.folder.iterdir()) == ["lock", "mine"]
 
