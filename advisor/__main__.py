@@ -2,7 +2,8 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -59,8 +60,13 @@ class Source:
     selection: Selection
     record: bool = False
 
-    def tables(self, settings: AdvisorSettings) -> FolderTables | HiveTables:
+    @contextmanager
+    def opened(self, settings: AdvisorSettings) -> Iterator[FolderTables | HiveTables]:
         """The tables: a folder read by DuckDB, or a HiveServer2."""
+        with closing(self._tables(settings)) as tables:
+            yield tables
+
+    def _tables(self, settings: AdvisorSettings) -> FolderTables | HiveTables:
         if self.warehouse is None:
             raise Failure("give --warehouse, the folder that egpu-pipeline writes, or hive://host:port/database")
         if is_hive(self.warehouse):
@@ -152,12 +158,12 @@ def scan(
     settings: AdvisorSettings,
 ) -> int:
     """Make the plan: slices, groups, training hours, refusals. Exits 2 when --fail-on is reached."""
-    tables = source.tables(settings)
-    if source.record:
-        _check_writable(tables, RECOMMENDATIONS, SAVINGS)
-    plan = make_plan(source.evidence(tables, settings), settings)
-    if source.record:
-        _record(tables, plan, recorded_plan(plan))
+    with source.opened(settings) as tables:
+        if source.record:
+            _check_writable(tables, RECOMMENDATIONS, SAVINGS)
+        plan = make_plan(source.evidence(tables, settings), settings)
+        if source.record:
+            _record(tables, plan, recorded_plan(plan))
     if form == "table" and output is None:
         print_plan(plan, Console())
     else:
@@ -175,7 +181,8 @@ def explain(
     settings: AdvisorSettings,
 ) -> None:
     """Say every figure behind the advice for one workload."""
-    evidence = source.evidence(source.tables(settings), settings)
+    with source.opened(settings) as tables:
+        evidence = source.evidence(tables, settings)
     found = matching(evidence.fleet.keys, name)
     if not found:
         raise Failure(f"no workload is called {name!r}")
@@ -196,7 +203,8 @@ def backtest(
 ) -> None:
     """Make the plan from the first part of the history and judge it on the rest; then the rolling origins."""
     split_ms = None if split is None else _instant_ms(split, settings)
-    evidence = source.evidence(source.tables(settings), settings, split_ms=split_ms)
+    with source.opened(settings) as tables:
+        evidence = source.evidence(tables, settings, split_ms=split_ms)
     typer.echo(backtest_report(make_plan(evidence, settings, split_ms=split_ms)), nl=False)
 
 
@@ -226,23 +234,24 @@ def apply(
 
     Exits 3 if a manifest was not found, or if all that was found had to be refused.
     """
-    tables = source.tables(settings)
-    if source.record and not dry_run:
-        _check_writable(tables, ALLOCATION_CHANGES)
-    plan = make_plan(source.evidence(tables, settings), settings)
-    request = ApplyRequest(
-        manifests=manifests,
-        branch=branch,
-        dialect=settings.dialect,
-        dry_run=dry_run,
-        change_ratio_min=settings.change_min_ratio,
-    )
-    result = apply_plan(plan, request)
-    typer.echo(result.text, nl=False)
-    typer.echo(result.notes, nl=False, err=True)
-    if source.record and not dry_run:
-        changes = recorded_changes(plan, _applied(result), branch=result.branch, dialect=settings.dialect)
-        _record(tables, plan, (changes,))
+    recorded = source.record and not dry_run
+    with source.opened(settings) as tables:
+        if recorded:
+            _check_writable(tables, ALLOCATION_CHANGES)
+        plan = make_plan(source.evidence(tables, settings), settings)
+        request = ApplyRequest(
+            manifests=manifests,
+            branch=branch,
+            dialect=settings.dialect,
+            dry_run=dry_run,
+            change_ratio_min=settings.change_min_ratio,
+        )
+        result = apply_plan(plan, request)
+        typer.echo(result.text, nl=False)
+        typer.echo(result.notes, nl=False, err=True)
+        if recorded:
+            changes = recorded_changes(plan, _applied(result), branch=result.branch, dialect=settings.dialect)
+            _record(tables, plan, (changes,))
     done = bool(result.text) or bool(result.already_applied)
     if dry_run and result.text:
         typer.echo(f"plan {plan.plan_id}: nothing was written; --no-dry-run commits to {result.branch}", err=True)

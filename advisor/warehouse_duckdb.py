@@ -26,6 +26,8 @@ from pipeline.contract.tables import (
 
 _MEMORY_LIMIT: Final = "1GB"
 _MANIFEST_VERSION_KEY: Final = "schema_version"
+_MANIFEST_HOUR_KEY: Final = "hour"
+"""In tables by hour the version stands among the facts of the hour."""
 _TEMPORARY_FILE: Final = ".writing"
 _ARROW_TYPES: Final[Mapping[Type, Any]] = {
     "STRING": pa.string(),
@@ -61,6 +63,10 @@ class FolderTables:
         """Words of DuckDB."""
         return DUCKDB
 
+    def close(self) -> None:
+        """Free the engine's memory."""
+        self._connection.close()
+
     def days(self, table: Table) -> Sequence[str]:
         """Days that have a finished file."""
         depth = "*/" * (len(table.partitions) - 1)
@@ -83,9 +89,11 @@ class FolderTables:
         if newest is None:
             return
         try:
-            version = msgspec.json.decode(newest.read_bytes(), type=dict[str, object]).get(_MANIFEST_VERSION_KEY, 0)
+            facts = msgspec.json.decode(newest.read_bytes(), type=dict[str, object])
         except msgspec.DecodeError as error:
             raise Failure(f"{newest}: not a manifest: {error}") from error
+        of_hour = facts.get(_MANIFEST_HOUR_KEY, facts)
+        version = of_hour.get(_MANIFEST_VERSION_KEY) if isinstance(of_hour, dict) else None
         if isinstance(version, int) and version > WAREHOUSE_SCHEMA_VERSION:
             raise Failure(
                 f"{self._folder}: table {table.name} has schema version {version}, "

@@ -41,26 +41,32 @@ class HiveTables:
         self._limits = limits
         exceptions = (exc.Error, TException, OSError, EOFError)
         self._session = HiveSession(self._address, Door(self._connect, exceptions, time.monotonic), limits)
-        self._known = {str(name) for (name,) in self._session.rows("SHOW TABLES")}
-        self._require(WORKLOAD_PROFILE)
-        for table in (WORKLOAD_PROFILE, CONTAINER_USAGE):
-            if table.name in self._known:
-                self._session.check_version(table)
+        try:
+            self._known = {str(name) for (name,) in self._session.rows("SHOW TABLES")}
+            self._require(WORKLOAD_PROFILE)
+            for table in (WORKLOAD_PROFILE, CONTAINER_USAGE):
+                if table.name in self._known:
+                    self._session.check_version(table)
+        except Failure:
+            self.close()
+            raise
 
     def _connect(self) -> Connection:
         address = self._address
         socket = TSocket(address.host, address.port)
         socket.setTimeout(self._limits.answer_seconds * 1000)
-        transport = TBufferedTransport(socket)
+        self._transport = TBufferedTransport(socket)
         if address.authentication != "NOSASL":
             # PLAIN wants a password that is not empty even where none is checked.
             login = {"username": address.user, "password": address.password or "-"}
-            transport = thrift_sasl.TSaslClientTransport(lambda: PureSASLClient(address.host, **login), "PLAIN", socket)
+            self._transport = thrift_sasl.TSaslClientTransport(
+                lambda: PureSASLClient(address.host, **login), "PLAIN", socket
+            )
         connection: Connection = hive.connect(
             database=address.database,
             username=address.user,
             configuration=dict(SESSION_SETTINGS),
-            thrift_transport=transport,
+            thrift_transport=self._transport,
         )
         return connection
 
@@ -73,8 +79,9 @@ class HiveTables:
         return HIVE
 
     def close(self) -> None:
-        """End the session."""
+        """End the session; the way to a server that is gone is given up as well."""
         self._session.close()
+        self._transport.close()
 
     def _require(self, table: Table) -> None:
         if table.name not in self._known:

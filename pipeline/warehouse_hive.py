@@ -49,16 +49,18 @@ class HiveServer:
         address = self._address
         socket = TSocket(address.host, address.port)
         socket.setTimeout(self._limits.answer_seconds * 1000)
-        transport = TBufferedTransport(socket)
+        self._transport = TBufferedTransport(socket)
         if address.authentication != "NOSASL":
             # PLAIN wants a password that is not empty even where none is checked.
             login = {"username": address.user, "password": address.password or "-"}
-            transport = thrift_sasl.TSaslClientTransport(lambda: PureSASLClient(address.host, **login), "PLAIN", socket)
+            self._transport = thrift_sasl.TSaslClientTransport(
+                lambda: PureSASLClient(address.host, **login), "PLAIN", socket
+            )
         connection: Connection = hive.connect(
             database=address.database,
             username=address.user,
             configuration=dict(SESSION_SETTINGS),
-            thrift_transport=transport,
+            thrift_transport=self._transport,
         )
         return connection
 
@@ -69,8 +71,9 @@ class HiveServer:
         self.close()
 
     def close(self) -> None:
-        """End the session."""
+        """End the session; the way to a server that is gone is given up as well."""
         self._session.close()
+        self._transport.close()
 
     def execute(self, statement: str) -> None:
         """Run a statement that gives no rows."""

@@ -15,7 +15,13 @@ from advisor.history import History, Selection
 from advisor.warehouse_duckdb import FolderTables
 from egpu_runtime.contract.process import run
 from egpu_runtime.contract.units import GIB, HOUR_MS
-from pipeline.contract.tables import CONTAINER_USAGE, MANIFEST_FILE, WORKLOAD_PROFILE
+from pipeline.contract.tables import (
+    CONTAINER_USAGE,
+    MANIFEST_FILE,
+    WAREHOUSE_SCHEMA_VERSION,
+    WORKLOAD_PROFILE,
+    Table,
+)
 
 DAYS = 28
 LIGHT = daily(DAYS, low=0.1, high=0.3, hours=range(8, 20))
@@ -223,13 +229,17 @@ def test_failures_are_one_line(cli: Cli, tables: Path, tmp_path: Path, arguments
     assert err.count("\n") == 1
 
 
-def test_newer_tables_are_refused(cli: Cli, tmp_path: Path) -> None:
-    write_fleet(tmp_path, fleet()[:1])
-    newest = max((tmp_path / WORKLOAD_PROFILE.name).iterdir())
-    (newest / MANIFEST_FILE).write_text('{"schema_version": 99}')
+@pytest.mark.parametrize(
+    ("table", "facts"),
+    [(WORKLOAD_PROFILE, '{"schema_version": 99}'), (CONTAINER_USAGE, '{"hour": {"schema_version": 99}}')],
+)
+def test_newer_tables_are_refused(cli: Cli, tmp_path: Path, table: Table, facts: str) -> None:
+    write_fleet(tmp_path, fleet()[:1], usage=True)
+    newest = max((tmp_path / table.name).rglob("*.parquet")).parent
+    (newest / MANIFEST_FILE).write_text(facts)
     code, _, err = cli("scan", "--warehouse", tmp_path)
     assert code == 1
-    assert "has schema version 99, this program reads up to 1" in err
+    assert f"{table.name} has schema version 99, this program reads up to {WAREHOUSE_SCHEMA_VERSION}" in err
 
 
 def test_empty_and_broken_tables_are_one_line(cli: Cli, tmp_path: Path) -> None:
