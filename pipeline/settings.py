@@ -87,8 +87,8 @@ class PipelineSettings(ProcessSettings):
     """Topic that is the log. Default egpu-samples."""
 
     kafka_properties: dict[str, str] = field(default_factory=dict)
-    """Further librdkafka properties, a table: ``security.protocol``, ``sasl.*``, ``ssl.*``, ``group.id`` and the like.
-    Those that reading rests on cannot be set here. Default none."""
+    """Further librdkafka properties by name, a table: ``security.protocol``, ``sasl.*``, ``ssl.*``, ``group.id`` and
+    the like. Those that reading rests on cannot be set here. Default none."""
 
     kafka_silence_seconds_max: Annotated[float, Meta(gt=0)] = 30.0
     """Seconds without an answer of the brokers after which a run ends with an error; with --follow it waits on, and
@@ -120,15 +120,15 @@ class PipelineSettings(ProcessSettings):
     scrapes."""
 
     flink_kafka_properties: dict[str, str] = field(default_factory=dict)
-    """Properties of Kafka's Java client in the job, a table: ``security.protocol``, ``sasl.jaas.config`` and the like.
-    Default none."""
+    """Properties by name of Kafka's Java client in the job, a table: ``security.protocol``, ``sasl.jaas.config`` and
+    the like. Default none."""
 
     flink_settings: dict[str, str] = field(default_factory=dict)
-    """Settings of Flink for the job, a table, as ``restart-strategy.type``. Default none: the cluster's."""
+    """Settings of Flink for the job by name, a table, as ``restart-strategy.type``. Default none: the cluster's."""
 
     hive_conf_directory: str = ""
     """Folder of hive-site.xml on the machines of Flink; the metastore's address is in it. Default none: ``submit`` asks
     for it."""
 
     hive_database: str = "default"
-    """Database of the tables in Hive. Default ``default``."""
+    """Name of the database of the tables in Hive. Default ``default``."""
