@@ -19,6 +19,9 @@ START_MS = 1_767_225_600_000 + 22 * HOUR_MS
 STALE = struct.pack("<Q", 0x7FF0_0000_0000_0002)
 _ODD_VALUES = (float("nan"), float("inf"), float("-inf"), -0.0, 5e-324)
 _ODD_SHARE = 0.006
+_BODY_SPAN_MS = 60_000
+"""A sender waits no longer for a body to fill up; so no sender is ahead of the others by more than they may be late."""
+
 Series = tuple[tuple[str, str], ...]
 """All labels of a series, sorted by name."""
 
@@ -125,17 +128,20 @@ def _value(value: float, chance: random.Random, odd_share: float) -> bytes:
 def phases(given: Sequence[Scrape], way: Way) -> tuple[tuple[bytes, ...], ...]:
     """Bodies in sending order, in two phases; a pause between them makes certain that the second comes late.
 
-    Senders are interleaved by time; scrapes may be some minutes late, a body may come twice, a sample in two bodies.
+    Senders are interleaved by time; in the first phase scrapes may be some minutes late, a body may come twice, a
+    sample in two bodies.
     """
     chance = random.Random(f"way/{way.seed}")
+    calm_until = given[0].time_ms + HOUR_MS
     queues: dict[tuple[int, str], list[tuple[int, Sample]]] = {}
     for scrape in given:
         phase, delay_ms = 0, 1_000
         if chance.random() < way.late_share:
             phase = 1
         elif chance.random() < 0.03:
-            delay_ms = chance.randint(30_000, 4 * MINUTE_MS)
-        part = chance.random() if chance.random() < 0.3 else 1.0
+            delay_ms = chance.randint(30_000, 120_000)
+        # In the calm hour scrapes come whole, so that the pods on a card keep to equal times.
+        part = chance.random() if chance.random() < 0.3 and scrape.time_ms > calm_until else 1.0
         delay_ms += next((ms for name, ms in way.behind_ms.items() if scrape.sender.startswith(name)), 0)
         for sample in scrape.samples:
             of_part = chance.random() <= part
@@ -154,15 +160,17 @@ def _bodies(
         ordered = sorted(queue, key=lambda item: item[0])
         start = 0
         while start < len(ordered):
-            size = chance.choice([1, 60, 200, 500, 500])
-            piece = ordered[start : start + size]
+            size = chance.choice([1, 200, 500, 500, 800])
+            piece = [item for item in ordered[start : start + size] if item[0] < ordered[start][0] + _BODY_SPAN_MS]
             # Some samples travel again, in another company.
-            again = chance.sample(ordered[: start + size], k=min(20, start)) if chance.random() < 0.1 else []
+            recent = [item for item in ordered[max(0, start - 300) : start] if item[0] > piece[0][0] - _BODY_SPAN_MS]
+            again = chance.sample(recent, k=min(20, len(recent))) if chance.random() < 0.1 else []
             body = encode([sample for _, sample in [*piece, *again]], tidy=chance.random() < 0.8)
-            waiting.append((piece[0][0], body))
+            sent_ms = piece[-1][0]
+            waiting.append((sent_ms, body))
             if chance.random() < 0.1:
-                waiting.append((piece[0][0] + chance.choice([0, MINUTE_MS, HOUR_MS]), body))
-            start += size
+                waiting.append((sent_ms + chance.choice([0, 10_000, 30_000]), body))
+            start += len(piece)
     return (body for _, body in sorted(waiting, key=lambda item: item[0]))
 
 

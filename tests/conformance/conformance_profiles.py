@@ -14,7 +14,7 @@ from conformance_input import Scrape
 from conformance_rows import Rows, read_rows
 from conformance_send import send
 from engine_set import Engines
-from stages import Chain, command, wait_for_port
+from stages import Chain, command, read_json, wait_for_port
 
 from pipeline.flink.sql import JobRules
 from pipeline.warehouse_hive import HiveServer
@@ -171,15 +171,18 @@ class FullProfile:
             consumer.close()
         return sum(ends) - sum(read)
 
-    def finalise(self) -> str:
-        """Make the final tables of what the job committed."""
-        return self.pipeline(
-            "finalise", "--source", "windows", "--warehouse", self.warehouse, "--hive", self.hive
-        ).stdout
+    def finalise(self) -> dict[str, float]:
+        """Make the final tables of what the job committed; the summary."""
+        summary = self.folder / "finalise.json"
+        self.pipeline(
+            *("finalise", "--source", "windows", "--warehouse", self.warehouse, "--hive", self.hive),
+            *("--summary-file", summary),
+        )
+        return read_json(summary)
 
-    def embedded_on_kafka(self) -> Rows:
-        """The same topic through the embedded rollup, into a warehouse of its own."""
-        other = self.folder / "embedded-warehouse"
+    def embedded_on_kafka(self, name: str) -> Rows:
+        """The same topic through the embedded rollup, into a warehouse of that name."""
+        other = self.folder / name
         self.pipeline("run", "--source", "kafka", "--warehouse", other)
         return read_rows(other)
 

@@ -22,7 +22,7 @@ def _rolled_up(folder: Path, bodies: tuple[tuple[bytes, ...], ...]) -> Chain:
 
 @pytest.mark.end_to_end
 def test_another_way_gives_the_same_rows(tmp_path: Path) -> None:
-    given = scrapes(7, hours=3)
+    given = scrapes(7, hours=2)
     one = _rolled_up(tmp_path / "one", phases(given, Way(seed=1)))
     other = _rolled_up(
         tmp_path / "other", phases(given, Way(seed=2, late_share=0.2, behind_ms={"south": 7_200_000, "west": 300_000}))
