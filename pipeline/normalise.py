@@ -3,7 +3,7 @@
 A series of ours is named by metric, source and the labels that are the row's key; further labels are facts of it.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -203,14 +203,27 @@ def read_series(labels: Labels, *, cluster_default: str) -> tuple[Reading, ...]:
     return read_labels(dict(labels), cluster_default=cluster_default)
 
 
-def read_labels(labels: Mapping[str, str], *, cluster_default: str) -> tuple[Reading, ...]:
-    """As :func:`read_series`; asks ``labels`` by ``get`` for what it reads and for nothing else."""
+def subjects_of(name: str) -> tuple[Subject, ...]:
+    """What a sender's metric may tell of, in the order it is read."""
+    metrics = [name] if name in METRIC_BY_NAME else [alias.metric for alias in _ALIASES_BY_NAME.get(name, ())]
+    return tuple(dict.fromkeys(METRIC_BY_NAME[metric].subject for metric in metrics))
+
+
+def read_labels(
+    labels: Mapping[str, str], *, cluster_default: str, subjects: Container[Subject] | None = None
+) -> tuple[Reading, ...]:
+    """As :func:`read_series`, of some ``subjects`` alone where they are given; asks ``labels`` by ``get`` for what it
+    reads and for nothing else."""
     name = labels.get("__name__", "")
     if name in METRIC_BY_NAME:
         source = _source_of_ours(name)
         return (Reading(_series(name, source, _reader(source, labels, {}), cluster_default)),)
     rows = _ALIASES_BY_NAME.get(name, ())
-    return tuple(_read_alias(alias, labels, cluster_default) for alias in rows if _applies(alias, labels))
+    return tuple(
+        _read_alias(alias, labels, cluster_default)
+        for alias in rows
+        if (subjects is None or METRIC_BY_NAME[alias.metric].subject in subjects) and _applies(alias, labels)
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -214,23 +214,48 @@ class _Reader:
         """One cluster's rows, whose series are those numbered ``text``."""
         used, local = np.unique(text, return_inverse=True)
         table = SeriesTable(cluster_default=self.cluster_default)
-        for each in self.texts.take(used).to_pylist():
-            table.add(parse_series(each))
+        label_counts = np.zeros(len(used), np.int64)
+        for index, each in enumerate(self.texts.take(used).to_pylist()):
+            labels = parse_series(each)
+            label_counts[index] = len(labels)
+            table.add(labels)
         readings = table.readings
         for field in _VALUES.values():
             rows[field] *= readings.scale[local]
         first, second = readings.first[local], readings.second[local]
         rows = np.concatenate([rows, rows[second >= 0]])
         rows["series"] = np.concatenate([first, second[second >= 0]])
-        rows = rows[rows["series"] >= 0]
+        labels_of_row = np.concatenate([label_counts[local], label_counts[local][second >= 0]])
         # Of the window before the hour only counters are of use: the rise to the hour's first sample.
-        rows = _distinct(rows[(rows["column"] > 0) | table.counter[rows["series"]]], self.grid)
+        ours = rows["series"]
+        chosen = np.flatnonzero(ours >= 0)
+        chosen = chosen[(rows["column"][chosen] > 0) | table.counter[ours[chosen]]]
+        rows = _plainest(rows[chosen], labels_of_row[chosen], self.lists, self.grid)
+        rows = _distinct(rows, self.grid)
         present, rows["series"] = np.unique(rows["series"], return_inverse=True)
         last = np.full(len(present) * self.grid.columns, -1, np.int32)
         cell = rows["series"].astype(np.int64) * self.grid.columns + rows["column"]
         np.maximum.at(last, cell, self.lists.last(rows["times"]) + rows["column"] * np.int32(self.grid.window_ms))
         series = tuple(table.series[index] for index in present.tolist())
         return WindowsOfHour(series, last.reshape(-1, self.grid.columns), rows, self.lists, self.grid)
+
+
+def _plainest(rows: Rows, label_counts: Ints, lists: TimeLists, grid: Grid) -> Rows:
+    """Leave out what a series with fewer labels says already.
+
+    The job names a card's series by the card alone, and once more with the pod that dcgm-exporter puts beside it; read
+    as the card's, the second has some of the first one's samples.
+    """
+    cell = rows["series"].astype(np.int64) * grid.columns + rows["column"]
+    several = np.flatnonzero((np.bincount(cell) > 1)[cell])
+    several = several[np.lexsort((label_counts[several], cell[several]))]
+    starts = np.flatnonzero(np.diff(cell[several], prepend=-1))
+    plainest = several[np.repeat(starts, np.diff(starts, append=len(several)))]
+    more = (label_counts[several] > label_counts[plainest]) & (rows["maximum"][several] <= rows["maximum"][plainest])
+    several, plainest = several[more], plainest[more]
+    keep = np.ones(len(rows), np.bool_)
+    keep[several[lists.contain(rows["times"][plainest], rows["times"][several])]] = False
+    return rows[keep]
 
 
 def _distinct(rows: Rows, grid: Grid) -> Rows:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.rollup import Flags, Floats, Ints, Numbers
+from pipeline.rollup import TIME_BITS, Flags, Floats, Ints, Numbers
 
 ROW: Final = np.dtype(
     [
@@ -56,6 +56,18 @@ class TimeLists:
         lengths = self.lengths(lists)
         offset = np.repeat(np.cumsum(lengths) - lengths, lengths)
         return self.flat[np.arange(int(lengths.sum())) - offset + np.repeat(self.start[lists], lengths)]
+
+    def contain(self, outer: Numbers, inner: Numbers) -> Flags:
+        """Of each pair of lists, whether all times of the inner one are in the outer one."""
+        contained: Flags = outer == inner
+        pairs, number = np.unique(np.stack([outer[~contained], inner[~contained]]), axis=1, return_inverse=True)
+        at = np.arange(pairs.shape[1], dtype=np.int64)
+        keys = [(np.repeat(at, self.lengths(lists)) << TIME_BITS) | self.times(lists) for lists in pairs]
+        missing = np.isin(keys[1], keys[0], invert=True)
+        lacks = np.zeros(len(at), np.bool_)
+        lacks[keys[1][missing] >> TIME_BITS] = True
+        contained[~contained] = ~lacks[number.reshape(-1)]
+        return contained
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,27 +14,24 @@ from pipeline_log import Sample
 
 from pipeline.columns import schema
 from pipeline.contract.tables import CONTAINER_USAGE, SERIES_WINDOWS
-from pipeline.normalise import read_series
+from pipeline.flink.series_table import SeriesRule, series_table
 
 HOUR_MS = 3_600_000
-DROPPED = frozenset({"job", "instance", "prometheus_replica"})
-"""Labels that no table reads; a series is named without them, so two replicas of one are one."""
+_RULES: dict[str, list[SeriesRule]] = defaultdict(list)
+for _rule in series_table():
+    _RULES[_rule.name].append(_rule)
 
 Row = dict[str, object]
 
 
-def notation(labels: dict[str, str]) -> str:
-    """A series in Prometheus notation."""
+def notation(labels: dict[str, str], kept: Iterable[str]) -> str:
+    """A series in Prometheus notation, by the labels that are kept."""
 
     def escaped(text: str) -> str:
         return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
-    kept = [
-        f'{name}="{escaped(text)}"'
-        for name, text in sorted(labels.items())
-        if name != "__name__" and name not in DROPPED and text
-    ]
-    return labels["__name__"] + (f"{{{','.join(kept)}}}" if kept else "")
+    listed = [f'{name}="{escaped(labels[name])}"' for name in sorted(kept) if labels.get(name)]
+    return f"{labels['__name__']}{{{','.join(listed)}}}"
 
 
 def row_of(series: str, window: int, values: dict[int, float]) -> Row:
@@ -59,16 +56,17 @@ def row_of(series: str, window: int, values: dict[int, float]) -> Row:
 def series_windows(samples: Iterable[Sample], *, window_ms: int = 300_000) -> list[Row]:
     """Rows of series_windows_5m; stale markers, NaN, infinities and unknown series are no samples."""
     found: dict[tuple[str, int], dict[int, float]] = defaultdict(dict)
-    bounds: dict[str, float] = {}
+    names: dict[frozenset[tuple[str, str]], set[tuple[str, float]]] = {}
     for labels, time, value in samples:
-        name = notation(dict(labels))
-        if name not in bounds:
-            readings = read_series(labels.items(), cluster_default="c")
-            bounds[name] = readings[0].valid_max if readings else 0.0
-        if abs(value) < bounds[name] and time >= 0:
-            window = found[(name, time // window_ms * window_ms)]
-            after = time % window_ms
-            window[after] = max(value, window.get(after, value))
+        key = frozenset(labels.items())
+        if key not in names:
+            rules = _RULES.get(labels["__name__"], ())
+            names[key] = {(notation(dict(labels), rule.labels), rule.valid_max) for rule in rules}
+        for name, bound in names[key]:
+            if abs(value) < bound and time >= 0:
+                window = found[(name, time // window_ms * window_ms)]
+                after = time % window_ms
+                window[after] = max(value, window.get(after, value))
     return [row_of(series, window, values) for (series, window), values in sorted(found.items())]
 
 
