@@ -36,8 +36,9 @@ from collector.contract.topic import HEADER_SCHEMA
 from egpu_runtime.contract.configuration import load
 from egpu_runtime.contract.process import Failure
 from pipeline.merging import Merge
-from pipeline.reading import Log
+from pipeline.reading import Log, LogGap
 from pipeline.settings import PipelineSettings
+from pipeline.source_kafka import KafkaLog
 from pipeline.sources import open_log
 
 pytestmark = pytest.mark.end_to_end
@@ -284,6 +285,28 @@ def test_an_hour_is_read_again_from_where_it_was_received(tmp_path: Path) -> Non
     upto = log.end_place().before([Position(partition, row) for partition, row in least.items()])
     assert [record for some in log.read_between(hour_ms, upto, sample_count_max=9) for record in some] == []
     log.close()
+
+
+@pytest.mark.usefixtures("topic")
+def test_retention_that_passes_a_reader_is_a_gap(monkeypatch, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """The records go between the look at the offsets and the reading."""
+    for hour in range(6):
+        produce(tmp_path, [[memory(START_MS + hour * HOUR_MS, 1.0)]], received_ms=RECEIVED_MS)
+    partition = partition_of(memory(0, 0.0), 3)
+    log = open_topic(tmp_path)
+    records, place = log.read(log.start, 1)
+    assert len(records) == 1
+    looked = KafkaLog._bounds
+    delete_before(tmp_path, partition, 4)
+    stale = iter([{0: (0, 6), 1: (0, 6), 2: (0, 6)}])
+    monkeypatch.setattr(KafkaLog, "_bounds", lambda self, asked: next(stale, None) or looked(self, asked))
+    begun = open_topic(tmp_path)
+    with pytest.raises(LogGap, match=f"partition {partition} offsets 1 to 3") as gap:
+        begun.read(place, 1)
+    records, _ = begun.read(gap.value.resume, 9)
+    assert [record.position.row for record in records] == [5, 6]
+    log.close()
+    begun.close()
 
 
 def test_what_was_read_is_committed_for_others_to_see(run_log, kafka, topic: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
