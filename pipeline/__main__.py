@@ -152,7 +152,7 @@ def doctor_command(*, log: LogFolder = None, warehouse: WarehouseFolder, setting
     """One screen: lag, corrupt and lost records, late samples, unattributed share, last closed hour, disk."""
     grid = Table.grid(padding=(0, 2))
     with closing(open_log(log, settings, follow=False, stop=threading.Event())) as source:
-        health = examine(source, warehouse)
+        health = examine(source, warehouse, read_by_job=settings.source == "windows")
     for what, finding in health_lines(health, attributed=ATTRIBUTED):
         grid.add_row(what, finding)
     Console().print(grid)

@@ -27,8 +27,9 @@ def _interval(hours: Mapping[int, HourFacts], setting_seconds: float) -> str:
     return interval_sentence(hours, setting_seconds) or f"{setting_seconds:g} s, as set"
 
 
-def examine(log: Log, warehouse_folder: Path) -> Health:
-    """Look, change nothing; works beside a running pipeline. Raises Failure where a folder is missing."""
+def examine(log: Log, warehouse_folder: Path, *, read_by_job: bool = False) -> Health:
+    """Look, change nothing; works beside a running pipeline. ``read_by_job`` = it is the Flink job that reads the log.
+    Raises Failure where a folder is missing."""
     if not warehouse_folder.is_dir():
         raise Failure(f"no warehouse folder {warehouse_folder}")
     warehouse = Warehouse(warehouse_folder)
@@ -41,8 +42,9 @@ def examine(log: Log, warehouse_folder: Path) -> Health:
     attribution = attribution_of_last_day(warehouse_folder).rows if hours else ()
     return Health(
         other_log=other_log(checkpoint, read, LogFound(log.found_identity(), log.start, log.end_place())),
-        lag_records=log.records_after(read),
-        lag_received_ms=log.lag_ms(read),
+        read_by_job=read_by_job,
+        lag_records=0 if read_by_job else log.records_after(read),
+        lag_received_ms=0 if read_by_job else log.lag_ms(read),
         last_hour=f"{datetime.fromtimestamp(last / SECOND_MS, UTC):%Y-%m-%d %H:00} UTC" if last is not None else "none",
         hour_count=len(hours),
         corrupt_count=checkpoint.corrupt_count,

@@ -136,9 +136,10 @@ def as_csv(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 @dataclass(frozen=True, slots=True)
 class Health:
     """What the doctor looks at. Times in ms UTC, None where there is nothing yet; ``other_log`` = why the log is not
-    the one the tables were made from, None when it is."""
+    the one the tables were made from, None when it is; ``read_by_job`` = the Flink job reads it, not we."""
 
     other_log: str | None
+    read_by_job: bool
     lag_records: int
     lag_received_ms: int
     last_hour: str
@@ -175,7 +176,9 @@ def _unattributed(health: Health, attributed: str) -> str:
 def health_lines(health: Health, *, attributed: str) -> list[tuple[str, str]]:
     """(what, finding) for each line of the doctor's screen."""
     lag = f"{health.lag_records} records not read"
-    if health.other_log is not None:
+    if health.read_by_job:
+        lag = "the Flink job reads the log: egpu-pipeline status says how far"
+    elif health.other_log is not None:
         lag = f"not known: this is not the log this warehouse was made from ({health.other_log})"
     elif health.lag_records:
         seconds = health.lag_received_ms / SECOND_MS

@@ -222,5 +222,6 @@ def test_doctor_shows_one_screen(command, folders, tmp_path: Path) -> None:  # t
     )
     assert lines["lag"].strip() == "1 records not read, 1.0 h"
     assert lines["last closed hour"].strip() == "2026-01-01 01:00 UTC (2 hours)"
+    assert "egpu-pipeline status" in command("doctor", *folders, "--source", "windows").stdout
     assert lines["unattributed"].strip() == "0.0 % of the last day's rows"
     assert "GiB left, enough for" in lines["disk"]
