@@ -115,12 +115,17 @@ class Brokers:
         self._seconds_max = seconds_max
         self._last_error = ""
         self._refusal = ""
+        self._is_abandoned = False
         try:
             properties = client_properties(settings)
             properties["error_cb"] = self._on_error
             self._admin = AdminClient(properties)
         except KafkaException as error:
             raise Failure(f"kafka_properties: {sentence_of(error.args[0])}") from error
+
+    def abandon(self) -> None:
+        """Make whoever waits for an answer give up: the process ends."""
+        self._is_abandoned = True
 
     def _on_error(self, error: KafkaError) -> None:
         if error.code() in REFUSALS:
@@ -145,7 +150,7 @@ class Brokers:
                 return future.result(timeout=_POLL_SECONDS)
             except FutureTimeoutError:
                 self._admin.poll(0)
-                if self._refusal or time.monotonic() >= deadline:
+                if self._refusal or self._is_abandoned or time.monotonic() >= deadline:
                     raise self._failed(KafkaError(KafkaError._TIMED_OUT)) from None
             except KafkaException as error:
                 raise self._failed(error.args[0]) from error
@@ -162,7 +167,11 @@ class Brokers:
                 return None
             raise
         resource = ConfigResource(ConfigResource.Type.TOPIC, self._topic)
-        configured = self._ask(self._admin.describe_configs([resource], request_timeout=self._seconds_max)[resource])
+        asked_settings = self._admin.describe_configs([resource], request_timeout=self._seconds_max)
+        try:
+            configured = self._ask(asked_settings[resource])
+        except Failure as error:
+            raise Failure(f"{error} (DescribeConfigs of topic {self._topic} is needed)") from error
         partitions = found.partitions
         return TopicFacts(
             name=self._topic,
@@ -291,7 +300,8 @@ class Tail:
                     continue
                 error = message.error()
                 if error is not None:
-                    raise Unreachable(f"topic {self._settings.kafka_topic} cannot be read: {sentence_of(error)}")
+                    reason = f"topic {self._settings.kafka_topic} cannot be read: {sentence_of(error)}"
+                    raise Failure(reason) if error.code() in REFUSALS else Unreachable(reason)
                 offset, partition = message.offset() or 0, message.partition() or 0
                 if offset >= ends[partition] - 1:
                     left.discard(partition)

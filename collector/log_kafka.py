@@ -155,6 +155,7 @@ class KafkaLog:
         while self._queue_bytes and time.monotonic() < deadline:
             time.sleep(0.01)
         self._is_closed = True
+        self._brokers.abandon()
         self._wake.set()
         for thread in self._threads:
             thread.join()
@@ -298,7 +299,7 @@ class KafkaLog:
             if self.unavailable or time.monotonic() - checked >= CHECK_SECONDS:
                 self._check()
                 checked = time.monotonic()
-                if self.unavailable:
+                if self.unavailable and not self._is_closed:
                     time.sleep(self._settings.maintenance_seconds)
 
     def _check(self) -> None:

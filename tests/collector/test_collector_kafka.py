@@ -2,16 +2,23 @@
 
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 from collector_bodies import series, snappy, up
 from collector_process import Collector, running
 from collector_stores import PARTITIONS, Broker, samples_of, wait_for_status
 from confluent_kafka import Consumer, Producer, TopicPartition
 from test_collector_conformance import Sender, body, check_all_is_there, samples_in
+
+from collector.intake import LogUnavailable, NewRecord
+from collector.log_kafka import KafkaLog
+from collector.settings import CollectorSettings
 
 pytestmark = pytest.mark.end_to_end
 NOW_MS = int(time.time() * 1000)
@@ -136,6 +143,44 @@ def test_no_broker_is_one_line() -> None:
     flags = ["--log", "kafka", "--kafka-bootstrap-servers", "127.0.0.1:1", "--kafka-start-seconds-max", 1.5]
     reason = "Connect to ipv4#127.0.0.1:1 failed: Connection refused"
     check_refused_at_start(flags, f"Kafka at 127.0.0.1:1 does not answer: {reason}")
+
+
+def test_sigterm_while_the_broker_hangs_gives_up_in_time(kafka: Kafka, tmp_path: Path) -> None:
+    collector = Collector(tmp_path, *kafka.flags("--kafka-delivery-seconds-max", 3))
+    answers: list[int] = []
+    with kafka.broker.paused():
+        sender = threading.Thread(target=lambda: answers.append(collector.post(body(0)).status))
+        sender.start()
+        time.sleep(0.5)
+        started = time.monotonic()
+        assert collector.stop() == 0
+        assert time.monotonic() - started < 6
+        sender.join()
+    assert answers == [503]
+
+
+def test_a_producer_that_is_done_for_is_replaced(kafka: Kafka) -> None:
+    """librdkafka's fatal errors cannot be provoked from outside; what follows one can."""
+    settings = CollectorSettings(
+        kafka_bootstrap_servers=kafka.broker.bootstrap, kafka_topic=kafka.topic, maintenance_seconds=0.05
+    )
+    block = up(1, (NOW_MS, 1.0))
+    record, content = NewRecord(bytes(16), 1, NOW_MS, NOW_MS, b""), np.frombuffer(block, np.uint8)
+    log = KafkaLog(settings)
+    with closing(log):
+        log.append(record, content).result(timeout=10)
+        first = log._producer
+        log._is_fatal = True
+        log._lose("Kafka: fenced")
+        with pytest.raises(LogUnavailable, match="fenced"):
+            log.append(record, content).result(timeout=10)
+        deadline = time.monotonic() + 10
+        while log.unavailable:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert log._producer is not first
+        log.append(record, content).result(timeout=10)
+    assert len(samples_of(kafka.read())) == 2
 
 
 # ---- the topic ----
