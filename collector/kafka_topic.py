@@ -47,7 +47,6 @@ OWN_PROPERTIES: Final = {
     "enable.idempotence": "",
     "transactional.id": "",
     "message.max.bytes": "",
-    "group.id": "",
 }
 """librdkafka properties that nobody may pass through: the setting that stands for each, or "" where it is fixed."""
 

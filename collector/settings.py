@@ -101,8 +101,8 @@ class CollectorSettings(ProcessSettings):
     """Topic that is the log. Default egpu-samples."""
 
     kafka_properties: dict[str, str] = field(default_factory=dict)
-    """Further librdkafka properties, a table: ``security.protocol``, ``sasl.*``, ``ssl.*`` and the like. Those that
-    these settings stand for, or that make an answer durable, cannot be set here. Default none."""
+    """Further librdkafka properties by name, a table: ``security.protocol``, ``sasl.*``, ``ssl.*`` and the like. Those
+    that these settings stand for, or that make an answer durable, cannot be set here. Default none."""
 
     kafka_partition_count: Annotated[int, Meta(ge=1, le=4096)] = 8
     """Partitions that series are spread over: the first ones of the topic (count). Choose it once, for as many readers
