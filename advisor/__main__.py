@@ -43,7 +43,11 @@ app = command_line(
 
 _SOURCE_OPTIONS = {
     "warehouse": Annotated[
-        str | None, typer.Option(help="Folder of the tables that egpu-pipeline wrote, or hive://host:port/database.")
+        str | None,
+        # By the variable a password is not shown to who lists processes.
+        typer.Option(
+            envvar="EGPU_WAREHOUSE", help="Folder of the tables that egpu-pipeline wrote, or hive://host:port/database."
+        ),
     ],
     "namespace": Annotated[
         list[str] | None, typer.Option("--namespace", "-n", help="Only workloads of it; repeatable.")

@@ -23,8 +23,14 @@ from pipeline.warehouse_hive import HiveServer
 _WIDTH_WITHOUT_TERMINAL: Final = 120
 """Width of a report that is piped where COLUMNS says nothing."""
 
+# By the variable a password is not shown to who lists processes.
 AnyWarehouse = Annotated[
-    str, typer.Option("--warehouse", help="Folder of the tables, or hive://host:port/database of a HiveServer2.")
+    str,
+    typer.Option(
+        "--warehouse",
+        envvar="EGPU_WAREHOUSE",
+        help="Folder of the tables, or hive://host:port/database of a HiveServer2.",
+    ),
 ]
 
 
@@ -37,7 +43,10 @@ def _ask(warehouse: str, sql: str, settings: PipelineSettings) -> Answer:
     if is_hive(warehouse):
         with HiveServer(warehouse, hive_limits(settings)) as server:
             server.check_versions()
-            return server.report(sql)
+            answer = server.report(sql)
+            if not answer.rows:
+                server.check_hours()
+            return answer
     folder = Path(warehouse)
     Warehouse(folder).check()
     return report(folder, sql)
@@ -108,7 +117,9 @@ def report_commands() -> typer.Typer:
 @with_settings(PipelineSettings)
 def tables_command(
     *,
-    hive: Annotated[str, typer.Option("--hive", help="hive://host:port/database of a HiveServer2.")],
+    hive: Annotated[
+        str, typer.Option("--hive", envvar="EGPU_HIVE", help="hive://host:port/database of a HiveServer2.")
+    ],
     warehouse: Annotated[str, typer.Option("--warehouse", help="Folder of the tables, or its URI as Hive knows it.")],
     settings: PipelineSettings,
 ) -> None:

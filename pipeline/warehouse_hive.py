@@ -27,7 +27,7 @@ from pipeline.contract.hive import (
     HiveSession,
     parse_address,
 )
-from pipeline.contract.tables import TABLES, WAREHOUSE_SCHEMA_VERSION, Table
+from pipeline.contract.tables import CONTAINER_USAGE, TABLES, WAREHOUSE_SCHEMA_VERSION, Table
 from pipeline.reports import REPORTS, Answer, view_ddl
 
 _PARTITIONS_PER_STATEMENT: Final = 200
@@ -105,6 +105,11 @@ class HiveServer:
                 raise Failure(f"{self._address}: no table {table.name} in it; egpu-pipeline tables makes it")
             self._session.check_version(table)
 
+    def check_hours(self) -> None:
+        """Raises Failure where no hour is registered at all: an empty report would look like a fleet without work."""
+        if not self.rows(f"SHOW PARTITIONS {CONTAINER_USAGE.name}"):
+            raise Failure(f"{self._address}: no finalised hour in its tables yet; egpu-pipeline tables registers them")
+
     def partition_counts(self) -> dict[str, int]:
         """Registered partitions of each table that has any, by name."""
         tables = (table for table in (*TABLES, *ADVICE_TABLES) if table.partitions)
@@ -116,6 +121,8 @@ class HiveServer:
         Idempotent. ``folder`` is a URI as Hive's file systems know it, or an absolute path on the local one. A table
         that lies elsewhere or is newer is refused.
         """
+        # Folders whose names are no partitions are passed over by MSCK.
+        self.execute("SET hive.msck.path.validation=ignore")
         for table in (*TABLES, *ADVICE_TABLES):
             self.execute(hive_ddl(table, folder))
             self._session.check_version(table)

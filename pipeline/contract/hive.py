@@ -31,8 +31,6 @@ SESSION_SETTINGS: Final = {
     "hive.strict.checks.no.partition.filter": "false",
     # Files are replaced without Hive's knowledge, so counts come from them and never from kept statistics.
     "hive.compute.query.using.stats": "false",
-    # Names of folders that are no partitions are passed over by MSCK.
-    "hive.msck.path.validation": "ignore",
 }
 """Set when a session is opened, so that a SELECT answers alike whatever the server's own defaults."""
 
