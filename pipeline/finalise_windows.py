@@ -12,6 +12,7 @@ from typing import Final
 from egpu_runtime.contract.process import Failure
 from pipeline.contract.hive import HiveLimits
 from pipeline.contract.tables import CONTAINER_USAGE, GPU_USAGE, SERIES_WINDOWS, WORKLOAD_PROFILE, Table
+from pipeline.interval import interval_sentence
 from pipeline.partitions import partition_start_ms, partition_values
 from pipeline.reading import ReadingStopped
 from pipeline.settings import PipelineSettings
@@ -72,6 +73,16 @@ def _register(order: WindowsOrder, settings: PipelineSettings, work: WindowWork,
     return ""
 
 
+def _say_made(work: WindowWork, *, each: bool) -> None:
+    """What is wrong with the interval of samples; with ``each`` a line for every hour made since the last call."""
+    said = interval_sentence({facts.hour_ms: facts for facts in work.closed}, work.settings.sample_interval_seconds)
+    if said:
+        _LOG.warning("%s", said)
+    for facts in work.closed if each else ():
+        _LOG.info("made the hour %s: %d samples", hour_name(facts.hour_ms), facts.sample_count)
+    work.closed.clear()
+
+
 def _round(order: WindowsOrder, work: WindowWork, files: WindowFiles) -> list[str]:
     """Make what there is to make and commit; why something is left undone."""
     work.make()
@@ -99,21 +110,21 @@ def finalise_windows(order: WindowsOrder, settings: PipelineSettings, *, stop: t
     """
     started = time.monotonic()
     files = WindowFiles(order.warehouse)
+    left: list[str] = []
     with _working(order, settings, stop) as work, suppress(ReadingStopped):
-        work.attach(files)
+        work.attach(files, stop.is_set)
         while True:
             left = _round(order, work, files)
-            if not settings.finalise_every_seconds:
+            _say_made(work, each=settings.finalise_every_seconds > 0)
+            if not settings.finalise_every_seconds or stop.is_set():
                 break
             for why in left:
                 _LOG.warning("%s", why)
-            for facts in work.closed:
-                _LOG.info("made the hour %s: %d samples", hour_name(facts.hour_ms), facts.sample_count)
-            work.closed.clear()
             left = []
             if stop.wait(settings.finalise_every_seconds):
                 break
     work.summary.seconds = time.monotonic() - started
+    work.summary.stopped_early = stop.is_set() and not settings.finalise_every_seconds
     if left:
         raise Failure("; ".join(left))
     return work.summary

@@ -11,10 +11,10 @@ from pipeline.finalise import HourFacts
 from pipeline.normalise import Series
 from pipeline.rollup import TIME_BITS, HourSamples
 
-_MEMORY_USE: Final = frozenset({CONTAINER_MEMORY_USED.name, GPU_MEMORY_USED.name})
+MEMORY_USE: Final = frozenset({CONTAINER_MEMORY_USED.name, GPU_MEMORY_USED.name})
 """Series whose samples are counted for observed_ratio."""
 
-_SERIES_MAX: Final = 64
+SERIES_MAX: Final = 64
 """Series that are looked at, evenly among all: enough to know a scrape interval."""
 
 _GAPS_MIN: Final = 8
@@ -28,9 +28,9 @@ def regular_gap_ms(samples: HourSamples, series: Sequence[Series]) -> int:
     """Median gap between samples of memory use, ms; 0 where they do not come regularly: few gaps, or less than half
     of them near it. ``series`` is by the numbers in ``samples.series``."""
     present = np.bincount(samples.series, minlength=len(series)) > 0
-    measured = [index for index in np.flatnonzero(present).tolist() if series[index].metric in _MEMORY_USE]
+    measured = [index for index in np.flatnonzero(present).tolist() if series[index].metric in MEMORY_USE]
     chosen = np.zeros(len(series), np.bool_)
-    chosen[measured[:: -(-len(measured) // _SERIES_MAX) or 1]] = True
+    chosen[measured[:: -(-len(measured) // SERIES_MAX) or 1]] = True
     some = chosen[samples.series]
     key = np.unique((samples.series[some].astype(np.int64) << TIME_BITS) | samples.time[some])
     gaps = np.diff(key)[np.diff(key >> TIME_BITS) == 0]

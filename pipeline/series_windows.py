@@ -6,7 +6,7 @@ samples would, the target is named as ambiguous.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.normalise import Series, SeriesTable
-from pipeline.rollup import TIME_BITS, Floats, Grid, Ints, Numbers, Wanted, Windows, count_by_cell
+from pipeline.rollup import TIME_BITS, Floats, Grid, HourSamples, Ints, Numbers, Wanted, Windows, count_by_cell
 from pipeline.window_merge import ROW, Merged, Rows, TimeLists, merge, step
 
 _LABEL: Final = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
@@ -61,6 +61,17 @@ class WindowsOfHour:
     rows: Rows
     lists: TimeLists
     grid: Grid
+
+    def sample_times(self, metrics: Container[str], series_max: int) -> HourSamples:
+        """When some series of some metrics have samples; the values are not known."""
+        chosen = np.array([series.metric in metrics for series in self.series], np.bool_)
+        chosen[np.flatnonzero(chosen)[series_max:]] = False
+        rows = self.rows[chosen[self.rows["series"]]]
+        lengths = self.lists.lengths(rows["times"])
+        time: Numbers = self.lists.times(rows["times"]) + np.repeat(rows["column"], lengths) * np.int32(
+            self.grid.window_ms
+        )
+        return HourSamples(np.repeat(rows["series"], lengths), time, np.full(len(time), np.nan))
 
     def roll_up(self, target_of_series: Numbers, wanted: Wanted) -> "RolledUpWindows":
         """Aggregates by target; series of target -1 are dropped."""

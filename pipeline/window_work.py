@@ -6,7 +6,7 @@ waits for a log that is not at hand is written into its facts, and tried again b
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -18,10 +18,11 @@ from pipeline.contract.tables import CONTAINER_USAGE, GPU_USAGE
 from pipeline.finalise import HourFacts, LateRules, begun, hours_to_make_again, oldest_kept
 from pipeline.frontier import Frontier
 from pipeline.hours import FUTURE_MS_MAX
+from pipeline.interval import MEMORY_USE, SERIES_MAX, regular_gap_ms
 from pipeline.partitions import partition_values
 from pipeline.rollup import Grid
 from pipeline.rows import HourInput, HourRules, HourTables, hour_tables_of_parts
-from pipeline.series_windows import DamagedRows, WindowsTable
+from pipeline.series_windows import DamagedRows, WindowsOfHour, WindowsTable
 from pipeline.window_files import Parts, WindowFiles
 from pipeline.work import Work
 
@@ -40,9 +41,10 @@ def hour_name(hour_ms: int) -> str:
 class WindowWork(Work):
     """One process's work on one warehouse beside a Flink job. Call :meth:`attach` before anything else."""
 
-    def attach(self, files: WindowFiles) -> None:
-        """Say where the job's files are."""
+    def attach(self, files: WindowFiles, stopped: Callable[[], bool] = lambda: False) -> None:
+        """Say where the job's files are, and how to know that the process is told to stop."""
         self._files = files
+        self._stopped = stopped
         self._again: set[int] = set()
         self._empty: dict[int, str] = {}
         self.waiting = ""
@@ -74,6 +76,8 @@ class WindowWork(Work):
             before = committed.get(hour_ms - HOUR_MS)
             self.parts[hour_ms] = f"{parts.digest}:{before.digest if before else ''}"
         for hour_ms in committed:
+            if self._stopped():
+                return
             if self._is_changed(hour_ms, committed):
                 self._take_up(hour_ms, committed)
         self._ask_log(committed)
@@ -140,6 +144,7 @@ class WindowWork(Work):
             sample_count=made.sample_count,
             late_count=self._late.count("pending", hour_ms),
             window_ms=self._window_ms,
+            interval_ms=heard.interval_ms,
             parts=self.parts[hour_ms],
             waits_for_log=waits,
         )
@@ -195,7 +200,8 @@ class WindowWork(Work):
 
     def _give_up(self, hour_ms: int) -> None:
         """The log does not hold an hour any more: it stays as it is, and waits no longer."""
-        _LOG.warning("%s stays as its series windows give it: the log does not hold it any more", hour_name(hour_ms))
+        stays = "stays as its series windows give it" if hour_ms in self._hours else "cannot be made"
+        _LOG.warning("%s %s: the log does not hold it any more", hour_name(hour_ms), stays)
         for note in self._late.pending():
             if note.hour_ms == hour_ms:
                 self._late.decide((note.position, hour_ms), "too_late")
@@ -206,8 +212,8 @@ class WindowWork(Work):
                 for table in (CONTAINER_USAGE, GPU_USAGE)
             )
             parts = self.parts.get(hour_ms, facts.parts)
-            stays = replace(facts, version=facts.version + 1, waits_for_log=False, parts=parts)
-            self._keep(stays, HourTables(container, card, facts.sample_count))
+            settled = replace(facts, version=facts.version + 1, waits_for_log=False, parts=parts)
+            self._keep(settled, HourTables(container, card, facts.sample_count))
 
     def _remove_old(self, committed: Mapping[int, Parts]) -> None:
         """Remove series windows that no late sample can ask for again, once their hour and the next one are made."""
@@ -226,15 +232,19 @@ class WindowWork(Work):
 
 
 class _Heard:
-    """Parts of an hour as they are made; ``inside`` = one of them has a sample in the hour itself."""
+    """Parts of an hour as they are made; ``inside`` = one of them has a sample in the hour itself, ``interval_ms`` =
+    how far apart samples come, 0 = not regularly."""
 
-    def __init__(self, parts: Iterable[HourInput]) -> None:
+    def __init__(self, parts: Iterable[WindowsOfHour]) -> None:
         self._parts = parts
         self.inside = False
+        self.interval_ms = 0
 
     def __iter__(self) -> Iterator[HourInput]:
         for part in self._parts:
             self.inside = self.inside or bool((part.last[:, 1:] >= 0).any())
+            if not self.interval_ms:
+                self.interval_ms = regular_gap_ms(part.sample_times(MEMORY_USE, SERIES_MAX), part.series)
             yield part
 
 

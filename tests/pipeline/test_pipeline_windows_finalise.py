@@ -222,9 +222,7 @@ def test_without_a_log_hours_wait_and_are_made_when_it_is_back(run_log, tmp_path
     said = "hours that have to be made from the log: 2, from 2026-01-01 22:00 UTC on"
     for _ in range(2):
         work = work_on(tmp_path, log=Away)
-        assert (
-            work.waiting == f"{said}: nobody answers"
-        )
+        assert work.waiting == f"{said}: nobody answers"
         assert facts(tmp_path, 0)["waits_for_log"] is True
         assert version(tmp_path, 0) == 1
     assert read_rows(tmp_path / "windows")["workload_profile_1d"]
@@ -284,3 +282,23 @@ def test_a_kill_at_any_step_is_repaired(when: str, run_log, command, tmp_path: P
         if killed.returncode == 0:
             break
     assert steps > 10
+
+
+def test_another_interval_than_the_setting_is_said(command, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    set_up(tmp_path, steady(1))
+    assert "samples come every 150 s but sample_interval_seconds is 15" in finalise(command, tmp_path).stderr
+    assert facts(tmp_path, 1)["interval_ms"] == 150_000
+
+
+def test_told_to_stop_it_ends_between_hours_and_goes_on_later(tmp_path: Path) -> None:
+    set_up(tmp_path, steady(1))
+    answers = iter([False, True])
+    held = Warehouse(tmp_path / "windows")
+    held.hold()
+    settings = load(PipelineSettings, file_text="", overrides={})
+    work = WindowWork(SqliteLog(tmp_path / "log"), held, settings=settings, clock=time.monotonic)
+    work.attach(WindowFiles(tmp_path / "windows"), lambda: next(answers))
+    work.make()
+    held.close()
+    assert work.hours == {START_MS}
+    assert work_on(tmp_path).summary.hours == 2
