@@ -19,16 +19,19 @@ final class BodyReader {
 
     private final SeriesTable table;
     private final List<Column> columns;
+    private final boolean seriesOnDemand;
     private final SeriesCache cache;
     private final Batch batch = new Batch();
     private final Wire request = new Wire();
     private final Wire timeSeries = new Wire();
     private final Wire sample = new Wire();
 
-    BodyReader(SeriesTable table, List<Column> columns, int seriesMax) {
-        this.table = table;
+    /** The text of a series is long: where few rows carry it, it is made when one does. */
+    BodyReader(DecoderOptions options, List<Column> columns) {
+        this.table = options.table;
         this.columns = columns;
-        this.cache = new SeriesCache(seriesMax, BODY_BYTES);
+        this.seriesOnDemand = options.window > 0;
+        this.cache = new SeriesCache(options.seriesMax, BODY_BYTES);
     }
 
     int seriesCount() {
@@ -121,6 +124,25 @@ final class BodyReader {
         return series;
     }
 
+    /** The column series of a known series. */
+    StringData text(Series series) {
+        if (series.text != null) {
+            return series.text;
+        }
+        byte[] text;
+        try {
+            Labels labels = new Labels(series.labels, 0, series.labels.length);
+            text = labels.text(table.of(labels.metric));
+        } catch (CorruptRecord readBefore) {
+            throw new IllegalStateException(readBefore);
+        }
+        StringData made = StringData.fromBytes(text);
+        if (cache.keepsText(text.length)) {
+            series.text = made;
+        }
+        return made;
+    }
+
     private Object[] columns(Labels labels, SeriesTable.Rule rule) {
         Object[] row = new Object[columns.size()];
         byte[] text = null;
@@ -136,7 +158,7 @@ final class BodyReader {
                     break;
                 case SERIES:
                     text = text == null ? labels.text(rule) : text;
-                    row[i] = StringData.fromBytes(text);
+                    row[i] = seriesOnDemand ? null : StringData.fromBytes(text);
                     break;
                 case LABELS:
                     row[i] = map(labels);

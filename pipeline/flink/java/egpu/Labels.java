@@ -1,6 +1,5 @@
 package egpu;
 
-import java.io.ByteArrayOutputStream;
 import java.nio.charset.StandardCharsets;
 import java.security.MessageDigest;
 import java.security.NoSuchAlgorithmException;
@@ -36,10 +35,7 @@ final class Labels {
             label.over(bytes, outer.inside, outer.insideEnd);
             found.add(read(label));
         }
-        found.sort((a, b) -> {
-            int byName = Arrays.compareUnsigned(a.name, b.name);
-            return byName != 0 ? byName : Arrays.compareUnsigned(a.value, b.value);
-        });
+        sort(found);
         byte[] name = NONE;
         for (int i = 0; i < found.size(); i++) {
             Label each = found.get(i);
@@ -54,6 +50,21 @@ final class Labels {
             }
         }
         metric = name;
+    }
+
+    /** They mostly come sorted. */
+    private static void sort(List<Label> labels) {
+        for (int i = 1; i < labels.size(); i++) {
+            if (compare(labels.get(i - 1), labels.get(i)) > 0) {
+                labels.sort(Labels::compare);
+                return;
+            }
+        }
+    }
+
+    private static int compare(Label a, Label b) {
+        int byName = Arrays.compareUnsigned(a.name, b.name);
+        return byName != 0 ? byName : Arrays.compareUnsigned(a.value, b.value);
     }
 
     private static Label read(Wire wire) throws CorruptRecord {
@@ -93,15 +104,15 @@ final class Labels {
      * label. A name that is no plain identifier stands in quotes, a metric's inside the braces (Prometheus 3).
      */
     byte[] text(SeriesTable.Rule rule) {
-        ByteArrayOutputStream out = new ByteArrayOutputStream(64 + 32 * sorted.size());
+        Text out = new Text(metric.length + 8);
         boolean plain = isIdentifier(metric, true);
         if (plain) {
-            out.writeBytes(metric);
+            out.append(metric);
         }
-        out.write('{');
+        out.append('{');
         boolean first = true;
         if (!plain && metric.length > 0) {
-            quote(metric, out);
+            out.quote(metric);
             first = false;
         }
         for (Label each : sorted) {
@@ -109,35 +120,58 @@ final class Labels {
                 continue;
             }
             if (!first) {
-                out.write(',');
+                out.append(',');
             }
             first = false;
             if (isIdentifier(each.name, false)) {
-                out.writeBytes(each.name);
+                out.append(each.name);
             } else {
-                quote(each.name, out);
+                out.quote(each.name);
             }
-            out.write('=');
-            quote(each.value, out);
+            out.append('=');
+            out.quote(each.value);
         }
-        out.write('}');
-        return out.toByteArray();
+        out.append('}');
+        return Arrays.copyOf(out.bytes, out.length);
     }
 
-    private static void quote(byte[] text, ByteArrayOutputStream out) {
-        out.write('"');
-        for (byte each : text) {
-            if (each == '\n') {
-                out.write('\\');
-                out.write('n');
-                continue;
-            }
-            if (each == '"' || each == '\\') {
-                out.write('\\');
-            }
-            out.write(each);
+    /** Bytes that grow. */
+    private static final class Text {
+        private byte[] bytes;
+        private int length;
+
+        Text(int expected) {
+            bytes = new byte[Math.max(expected, 512)];
         }
-        out.write('"');
+
+        void append(char ascii) {
+            room(1);
+            bytes[length++] = (byte) ascii;
+        }
+
+        void append(byte[] text) {
+            room(text.length);
+            System.arraycopy(text, 0, bytes, length, text.length);
+            length += text.length;
+        }
+
+        void quote(byte[] text) {
+            room(2 * text.length + 2);
+            bytes[length++] = '"';
+            for (byte each : text) {
+                if (each == '"' || each == '\\' || each == '\n') {
+                    bytes[length++] = '\\';
+                }
+                bytes[length++] = each == '\n' ? (byte) 'n' : each;
+            }
+            bytes[length++] = '"';
+        }
+
+        private void room(int more) {
+            if (length + more > bytes.length) {
+                bytes = Arrays.copyOf(bytes, Math.max(length + more, 2 * bytes.length));
+            }
+        }
     }
 
     private static boolean isIdentifier(byte[] name, boolean colon) {

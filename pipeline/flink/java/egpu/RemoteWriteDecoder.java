@@ -64,7 +64,7 @@ public final class RemoteWriteDecoder implements DeserializationSchema<RowData> 
 
     private void begin() {
         columns = Column.of(rowType);
-        reader = new BodyReader(options.table, columns, options.seriesMax);
+        reader = new BodyReader(options, columns);
         block = new SnappyBlock(options.bodyBytesMax);
         timeAt = valueAt = seriesAt = corruptAt = -1;
         for (int i = 0; i < columns.size(); i++) {
@@ -170,8 +170,8 @@ public final class RemoteWriteDecoder implements DeserializationSchema<RowData> 
         if (valueAt >= 0) {
             row.setField(valueAt, value);
         }
-        if (seriesAt >= 0 && options.window > 0 && !series.opens(time / options.window)) {
-            row.setField(seriesAt, null);
+        if (seriesAt >= 0 && options.window > 0 && series.opens(time / options.window)) {
+            row.setField(seriesAt, reader.text(series));
         }
         lastTime = time;
         return row;

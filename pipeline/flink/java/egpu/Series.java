@@ -1,6 +1,7 @@
 package egpu;
 
 import java.util.Arrays;
+import org.apache.flink.table.data.StringData;
 
 /** One known series of the sender: the bytes it is known by, and what its rows carry. */
 final class Series {
@@ -13,6 +14,9 @@ final class Series {
     final Object[] columns;
 
     final double bound;
+
+    /** The column series, where it is kept. */
+    StringData text;
 
     /** The series that followed this one last time. */
     Series next;

@@ -12,6 +12,9 @@ final class SeriesCache {
     /** Memory for label bytes is bounded by this mean per series; 12 labels of Kubernetes take about 355. */
     private static final int BYTES_A_SERIES = 512;
 
+    /** Texts are kept for the first series, about 200,000 of them; those of the others are made when wanted. */
+    private static final long TEXT_BYTES_MAX = 64 << 20;
+
     private final int countMax;
     private final long bytesMax;
     /** So that a sender cannot aim at one slot. */
@@ -20,6 +23,7 @@ final class SeriesCache {
     private Series[] slots = new Series[1024];
     private int count;
     private long bytesUsed;
+    private long textBytesUsed;
     private Series last;
 
     SeriesCache(int countMax, long bytesMaxAtLeast) {
@@ -68,6 +72,15 @@ final class SeriesCache {
         follow(series);
     }
 
+    /** Whether a text of so many bytes may be kept. */
+    boolean keepsText(int bytes) {
+        if (textBytesUsed + bytes > TEXT_BYTES_MAX) {
+            return false;
+        }
+        textBytesUsed += bytes;
+        return true;
+    }
+
     private Series follow(Series series) {
         if (last != null) {
             last.next = series;
@@ -79,6 +92,7 @@ final class SeriesCache {
         slots = new Series[1024];
         count = 0;
         bytesUsed = 0;
+        textBytesUsed = 0;
         last = null;
     }
 
