@@ -74,9 +74,10 @@ def _register(order: WindowsOrder, settings: PipelineSettings, work: WindowWork,
 
 
 def _say_made(work: WindowWork, *, each: bool) -> None:
-    """What is wrong with the interval of samples; with ``each`` a line for every hour made since the last call."""
+    """Once a run what is wrong with the interval of samples; with ``each`` a line for every hour made since the last
+    call."""
     said = interval_sentence({facts.hour_ms: facts for facts in work.closed}, work.settings.sample_interval_seconds)
-    if said:
+    if said and work.summary.hours == len(work.closed):
         _LOG.warning("%s", said)
     for facts in work.closed if each else ():
         _LOG.info("made the hour %s: %d samples", hour_name(facts.hour_ms), facts.sample_count)

@@ -68,9 +68,8 @@ class WindowsOfHour:
         chosen[np.flatnonzero(chosen)[series_max:]] = False
         rows = self.rows[chosen[self.rows["series"]]]
         lengths = self.lists.lengths(rows["times"])
-        time: Numbers = self.lists.times(rows["times"]) + np.repeat(rows["column"], lengths) * np.int32(
-            self.grid.window_ms
-        )
+        start = np.repeat(rows["column"], lengths) * self.grid.window_ms
+        time = (self.lists.times(rows["times"]) + start).astype(np.int32)
         return HourSamples(np.repeat(rows["series"], lengths), time, np.full(len(time), np.nan))
 
     def roll_up(self, target_of_series: Numbers, wanted: Wanted) -> "RolledUpWindows":

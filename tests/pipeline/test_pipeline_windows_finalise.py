@@ -28,6 +28,7 @@ sys.path.append(str(Path(__file__).parents[1] / "conformance"))
 from conformance_rows import differences, read_rows
 
 RECEIVED_MS = START_MS + 10 * HOUR_MS
+INTERVAL = ("--sample-interval-seconds", "150")
 
 
 def work_on(folder: Path, log: type[SqliteLog] = SqliteLog, **given: object) -> WindowWork:
@@ -234,7 +235,8 @@ def test_without_a_log_hours_wait_and_are_made_when_it_is_back(run_log, tmp_path
 def test_a_broker_that_is_away_is_one_line_after_the_tables_are_made(command, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     set_up(tmp_path, steady(1, hours=1), frozenset({3}))
     nowhere = ("--kafka-bootstrap-servers", "127.0.0.1:1", "--kafka-silence-seconds-max", "0.3")
-    done = command("finalise", "--source", "windows", "--warehouse", tmp_path / "windows", *nowhere)
+    words = ("--source", "windows", "--warehouse", tmp_path / "windows", *INTERVAL)
+    done = command("finalise", *words, *nowhere)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1), done
     assert "made from the log: 1, from 2026-01-01 22:00 UTC on: Kafka at 127.0.0.1:1 " in done.stderr
     assert version(tmp_path, 0) == 1
@@ -250,7 +252,7 @@ def test_a_run_reads_a_log_and_not_windows(command, tmp_path: Path) -> None:  # 
 
 def test_hive_away_is_one_line_after_the_tables_are_made(command, rows_of, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     set_up(tmp_path, steady(1, hours=1))
-    done = finalise(command, tmp_path, "--hive", "hive://127.0.0.1:1/d")
+    done = finalise(command, tmp_path, "--hive", "hive://127.0.0.1:1/d", *INTERVAL)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1), done
     assert done.stderr.startswith("error: tables are made and not all registered with Hive: ")
     assert rows_of(tmp_path, "windows")["container_usage_5m"]
