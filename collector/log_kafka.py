@@ -105,7 +105,9 @@ class KafkaLog:
         self._wake = threading.Event()
         self._is_closing = self._is_closed = self._is_fatal = False
         self._queue_bytes = self._record_count = self._delivery_count = 0
+        self._checked_count = 0
         self._delivery_seconds = 0.0
+        self._said: set[str] = set()
         self._producer = self._new_producer()
         self._threads = [
             threading.Thread(target=target, name=name, daemon=True)
@@ -274,16 +276,19 @@ class KafkaLog:
 
     def _on_error(self, error: KafkaError) -> None:
         """What the client tells beside the fate of records; single connections come and go and are its own business."""
+        where = f"Kafka at {self._settings.kafka_bootstrap_servers}"
         if error.fatal():
             self._is_fatal = True
-        elif error.code() != KafkaError._ALL_BROKERS_DOWN and error.code() not in REFUSALS:
-            return
-        self._lose(f"Kafka at {self._settings.kafka_bootstrap_servers}: {sentence_of(error)}")
+        if error.fatal() or error.code() in REFUSALS:
+            self._lose(f"{where}: {sentence_of(error)}")
+        elif error.code() == KafkaError._ALL_BROKERS_DOWN and not self.unavailable:
+            self._lose(f"{where} does not answer")
 
     def _lose(self, reason: str) -> None:
         if self.has_ended:
             return
-        if reason != self.unavailable:
+        if reason not in self._said:  # an outage has a few reasons by turns, each is worth one line
+            self._said.add(reason)
             _logger.error("log: unavailable: %s", reason)
         self.unavailable = reason
         self._wake.set()
@@ -305,9 +310,16 @@ class KafkaLog:
     def _check(self) -> None:
         try:
             facts = self._brokers.find()
-        except (Unreachable, Failure) as error:
+        except Unreachable as error:
+            # Whoever answers questions may be slow while records are acknowledged all the same.
+            if self.unavailable or self._delivery_count == self._checked_count:
+                self._lose(str(error))
+            return
+        except Failure as error:
             self._lose(str(error))
             return
+        finally:
+            self._checked_count = self._delivery_count
         if facts is None:
             self._lose(f"topic {self._settings.kafka_topic} is gone")
         elif facts.identity != self._facts.identity:
@@ -322,6 +334,7 @@ class KafkaLog:
                 self._renew_producer()
             if self.unavailable:
                 self.unavailable = ""
+                self._said.clear()
                 _logger.info("log: available again")
 
     def _renew_producer(self) -> None:

@@ -79,6 +79,7 @@ def test_what_was_acknowledged_outlives_kill_9_of_the_broker(kafka: Kafka, tmp_p
             sender.join()
         assert {status for sender in senders for status in sender.statuses} <= {204, 503}
         wait_for_status(collector, "/readyz", 200)
+    assert collector.output.read_text().count("unavailable") <= 6
     check_all_is_there(kafka, count, repeated_max=3)
 
 
