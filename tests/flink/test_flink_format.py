@@ -242,6 +242,17 @@ def test_the_series_table_chooses_metrics_labels_and_values(miniature: Miniature
     }
 
 
+def test_a_metric_with_several_rules_is_several_series(miniature: Miniature) -> None:
+    """A card's series by its own labels, and once more with the pod where there is one."""
+    used = {"__name__": "used", "gpu": "g"}
+    bodies = [series({**used, **pod}, (1, 1.0)) for pod in ({"pod": "p"}, {}, {"pod": "q"})]
+    lines = miniature("rows", EVERY, bodies, {"series-table": "used <101.0 gpu\nused <101.0 gpu pod"})
+    rows = [[text(row[2]) for row in rows or []] for rows in by_record(lines)]
+    card = 'used{gpu="g"}'
+    assert rows == [[card, 'used{gpu="g",pod="p"}'], [card], [card, 'used{gpu="g",pod="q"}']]
+    assert counters(lines)["samples"] == 5
+
+
 def test_a_series_is_named_once_a_window(miniature: Miniature) -> None:
     times = [0, 299_999, 300_000, 150_000, 310_000, 600_000, 1, 300_001]
     body = b"".join(up(0, (time, 1.0)) + up(1, (time, 1.0)) for time in times)

@@ -115,13 +115,33 @@ final class BodyReader {
         long hash = cache.hash(bytes, from, to);
         Series series = cache.find(bytes, from, to, hash);
         if (series == null) {
-            Labels labels = new Labels(bytes, from, to);
-            SeriesTable.Rule rule = table.of(labels.metric);
-            byte[] key = Arrays.copyOfRange(bytes, from, to);
-            series = new Series(key, hash, rule == null ? null : columns(labels, rule), rule == null ? 0 : rule.bound);
+            series = read(new Labels(bytes, from, to), Arrays.copyOfRange(bytes, from, to), hash);
             cache.add(series);
         }
         return series;
+    }
+
+    /** The series of labels, one for each of the metric's rules that gives it another name than those before. */
+    private Series read(Labels labels, byte[] key, long hash) {
+        SeriesTable.Rule rule = table.of(labels.metric);
+        Series first = new Series(key, hash, rule == null ? null : columns(labels, rule), rule);
+        Series last = first;
+        for (rule = rule == null ? null : rule.next(); rule != null; rule = rule.next()) {
+            if (!isNamed(first, labels, labels.text(rule))) {
+                last.also = new Series(key, hash, columns(labels, rule), rule);
+                last = last.also;
+            }
+        }
+        return first;
+    }
+
+    private static boolean isNamed(Series first, Labels labels, byte[] text) {
+        for (Series each = first; each != null; each = each.also) {
+            if (Arrays.equals(labels.text(each.rule), text)) {
+                return true;
+            }
+        }
+        return false;
     }
 
     /** The column series of a known series. */
@@ -132,7 +152,7 @@ final class BodyReader {
         byte[] text;
         try {
             Labels labels = new Labels(series.labels, 0, series.labels.length);
-            text = labels.text(table.of(labels.metric));
+            text = labels.text(series.rule);
         } catch (CorruptRecord readBefore) {
             throw new IllegalStateException(readBefore);
         }

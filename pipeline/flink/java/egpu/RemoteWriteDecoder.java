@@ -145,16 +145,24 @@ public final class RemoteWriteDecoder implements DeserializationSchema<RowData> 
             } else if (time < 0 || time > timeMax) {
                 droppedTime.inc();
             } else {
-                double value = Double.longBitsToDouble(bits);
-                if (Math.abs(value) < series.bound) {
-                    out.collect(row(series, time, value));
-                    emitted++;
-                } else {
-                    droppedInvalid.inc();
-                }
+                emitted += emit(series, time, Double.longBitsToDouble(bits), out);
             }
         }
         samples.inc(emitted);
+    }
+
+    /** A row for each series of ours that the sender's stands for. */
+    private int emit(Series series, long time, double value, Collector<RowData> out) {
+        int emitted = 0;
+        for (Series each = series; each != null; each = each.also) {
+            if (Math.abs(value) < each.bound) {
+                out.collect(row(each, time, value));
+                emitted++;
+            } else {
+                droppedInvalid.inc();
+            }
+        }
+        return emitted;
     }
 
     /** A new row for each sample: what changes a row that the heap knows for long costs the garbage collector dearly. */

@@ -15,6 +15,12 @@ final class Series {
 
     final double bound;
 
+    /** What names the series, null where it is not wanted. */
+    final SeriesTable.Rule rule;
+
+    /** The next series of ours that the same labels stand for, null when there is none. */
+    Series also;
+
     /** The column series, where it is kept. */
     StringData text;
 
@@ -24,11 +30,12 @@ final class Series {
     private long window = NEVER;
     private long windowBefore = NEVER;
 
-    Series(byte[] labels, long hash, Object[] columns, double bound) {
+    Series(byte[] labels, long hash, Object[] columns, SeriesTable.Rule rule) {
         this.labels = labels;
         this.hash = hash;
         this.columns = columns;
-        this.bound = bound;
+        this.rule = rule;
+        this.bound = rule == null ? 0 : rule.bound;
     }
 
     /** Whether this is the first sample in a window. Two windows are remembered: replicas may lag a little. */

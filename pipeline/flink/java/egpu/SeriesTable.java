@@ -11,7 +11,8 @@ import java.util.Set;
  * Which series are read, what names them, and which of their values are valid.
  *
  * <p>As text: one metric a line (or after a {@code ;}): {@code NAME [<BOUND] LABEL LABEL ...}. Only these metrics are
- * emitted; of a series' labels only those listed name it; values at or above BOUND in magnitude are no values.
+ * emitted; of a series' labels only those listed name it; values at or above BOUND in magnitude are no values. A metric
+ * that stands in several lines is read as several series: a sample becomes a row of each that has a name of its own.
  */
 final class SeriesTable implements Serializable {
     private static final long serialVersionUID = 1L;
@@ -24,6 +25,9 @@ final class SeriesTable implements Serializable {
         final double bound;
         private final Set<Text> labels;
 
+        /** The next rule of the same metric, null when there is none. */
+        private Rule next;
+
         Rule(double bound, Set<Text> labels) {
             this.bound = bound;
             this.labels = labels;
@@ -31,6 +35,10 @@ final class SeriesTable implements Serializable {
 
         boolean names(byte[] label) {
             return labels == null || labels.contains(new Text(label));
+        }
+
+        Rule next() {
+            return next;
         }
     }
 
@@ -58,11 +66,24 @@ final class SeriesTable implements Serializable {
             for (String label : Arrays.asList(words).subList(bounded ? 2 : 1, words.length)) {
                 labels.add(new Text(label.getBytes(StandardCharsets.UTF_8)));
             }
-            if (rules.put(new Text(words[0].getBytes(StandardCharsets.UTF_8)), new Rule(bound, labels)) != null) {
-                throw new IllegalArgumentException("series table: " + words[0] + " stands there twice");
-            }
+            add(rules, words[0], new Rule(bound, labels));
         }
         return new SeriesTable(text, rules);
+    }
+
+    /** Rules of a metric keep the order of their lines. */
+    private static void add(HashMap<Text, Rule> rules, String name, Rule rule) {
+        Rule last = rules.putIfAbsent(new Text(name.getBytes(StandardCharsets.UTF_8)), rule);
+        while (last != null) {
+            if (last.labels.equals(rule.labels)) {
+                throw new IllegalArgumentException("series table: " + name + " stands there twice with the same labels");
+            }
+            if (last.next == null) {
+                last.next = rule;
+                return;
+            }
+            last = last.next;
+        }
     }
 
     private static double number(String text, String line) {
@@ -77,7 +98,7 @@ final class SeriesTable implements Serializable {
         throw new IllegalArgumentException("series table: no bound above 0 in: " + line.trim());
     }
 
-    /** The rule of a metric, null when its series are not wanted. */
+    /** The first rule of a metric, null when its series are not wanted. */
     Rule of(byte[] name) {
         return rules == null ? EVERY : rules.get(new Text(name));
     }
