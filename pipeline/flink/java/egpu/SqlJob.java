@@ -40,6 +40,9 @@ public final class SqlJob {
             String restored = ComesLate.RESTORED + ":true";
             settings.setString(parameters, given.isEmpty() ? restored : given + "," + restored);
         }
+        if (!settings.containsKey(OperatorNames.OPTION)) {
+            settings.setString(OperatorNames.OPTION, OperatorNames.ALWAYS);
+        }
         TableEnvironment tables = TableEnvironment.create(
                 EnvironmentSettings.newInstance().inStreamingMode().withConfiguration(settings).build());
         for (String statement : script.statements) {
@@ -47,6 +50,7 @@ public final class SqlJob {
         }
         StatementSet inserts = tables.createStatementSet();
         script.inserts.forEach(inserts::addInsertSql);
+        OperatorNames.beginAgain();
         inserts.execute();
     }
 
