@@ -18,6 +18,7 @@ from collector.log_kafka import KafkaLog
 from collector.log_sqlite import SqliteLog
 from collector.remote_write import Receiver
 from collector.settings import CollectorSettings
+from collector.validation import SERIES_BYTES_MIN, BodyChecker, LabelLimits
 from egpu_runtime.contract.process import Failure, command_line, run, with_settings
 
 KEEP_ALIVE_SECONDS = 330
@@ -80,8 +81,17 @@ def _keep_freed_memory() -> None:
         mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES_MAX)
 
 
-def _open_log(settings: CollectorSettings) -> Log:
-    return KafkaLog(settings) if settings.log == "kafka" else SqliteLog(settings)
+def _new_checker(settings: CollectorSettings) -> BodyChecker:
+    series_count_max = settings.series_count_max
+    if settings.log == "kafka":
+        # Cutting a body by partition needs all its series at once.
+        series_count_max = max(series_count_max, settings.body_bytes_max // SERIES_BYTES_MIN)
+    limits = LabelLimits(settings.label_count_max, settings.label_bytes_max)
+    return BodyChecker(limits, series_count_max=series_count_max, body_bytes_max=settings.body_bytes_max)
+
+
+def _open_log(settings: CollectorSettings, checker: BodyChecker) -> Log:
+    return KafkaLog(settings, checker) if settings.log == "kafka" else SqliteLog(settings)
 
 
 def _name_of_log(settings: CollectorSettings) -> str:
@@ -97,8 +107,9 @@ def serve(
 ) -> None:
     """Receive remote write until SIGTERM; prints one line with the address when ready."""
     _keep_freed_memory()
-    with contextlib.closing(_bind(settings)) as listener, contextlib.closing(_open_log(settings)) as log:
-        receiver = Receiver(settings, log, recent_hashes=log.take_recent_hashes())
+    checker = _new_checker(settings)
+    with contextlib.closing(_bind(settings)) as listener, contextlib.closing(_open_log(settings, checker)) as log:
+        receiver = Receiver(settings, log, checker=checker)
         config = uvicorn.Config(
             receiver,
             loop="uvloop",

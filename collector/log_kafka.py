@@ -30,6 +30,7 @@ from collector.topic_rules import (
     why_spread_refused,
     why_unavailable,
 )
+from collector.validation import BodyChecker
 from egpu_runtime.contract.process import Failure
 
 POLL_SECONDS: Final = 0.2
@@ -83,11 +84,11 @@ class KafkaLog:
     """Opens the topic of the settings for writing; makes it when it is missing and may be made.
 
     Raises Failure with one sentence when no broker answers in ``kafka_start_seconds_max``, when none lets us in, or
-    when the topic is set so that samples would be lost. ``append``, ``status`` and ``unavailable`` may be used from any
-    thread.
+    when the topic is set so that samples would be lost. ``append`` belongs to the checker's thread; ``status`` and
+    ``unavailable`` may be used from any.
     """
 
-    def __init__(self, settings: CollectorSettings) -> None:
+    def __init__(self, settings: CollectorSettings, checker: BodyChecker) -> None:
         self._settings = settings
         self.unavailable = ""
         """Why no record can be taken now, in one sentence; empty while the log is well."""
@@ -95,11 +96,7 @@ class KafkaLog:
         """Whether the topic is no longer the one that was opened: a new process has to look at it from the start."""
         self._brokers = Brokers(settings)
         self._facts, self._recent_bodies = self._open_in_time()
-        self._splitter = BodySplitter(
-            settings.kafka_partition_count,
-            series_count_max=settings.series_count_max,
-            body_bytes_max=settings.body_bytes_max,
-        )
+        self._splitter = BodySplitter(checker, settings.kafka_partition_count)
         self._appending = threading.Lock()
         self._counting = threading.Lock()
         self._wake = threading.Event()
@@ -116,7 +113,7 @@ class KafkaLog:
         for thread in self._threads:
             thread.start()
 
-    # ---- any thread ----
+    # ---- who sends ----
 
     def append(self, record: NewRecord, body: NDArray[np.uint8]) -> "Future[None]":
         """Queue a record; see :class:`collector.intake.Log`."""

@@ -16,7 +16,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from collector.contract.samples import BODY_ERRORS, CorruptRecord, RecordTooLarge, library, new_cache, read_labels
+from collector.contract.samples import BODY_ERRORS, CorruptRecord, RecordTooLarge, library, read_labels
+from collector.validation import BodyChecker
 from egpu_runtime.contract.exporters import AGENT, ALIASES, Source
 from egpu_runtime.contract.metrics import METRICS
 
@@ -26,10 +27,6 @@ POD_LABELS: Final = ("cluster", "namespace", "pod")
 CARD_LABELS: Final = ("cluster", "node", "gpu_uuid")
 
 _HASH_BYTES: Final = 8
-_LABEL_BYTES_A_SERIES: Final = 512
-_SERIES_BYTES_MIN: Final = 16
-"""A valid TimeSeries takes at least this many bytes of a body: it has a metric name."""
-
 _CACHE_FULL: Final = -7
 _OUTPUT_FULL: Final = -8
 _NO_MEMORY: Final = -9
@@ -114,8 +111,6 @@ def _split_library() -> ctypes.CDLL:
     loaded.split_new.restype = ctypes.c_void_p
     loaded.split_free.argtypes = (ctypes.c_void_p,)
     loaded.split_free.restype = None
-    loaded.split_clear.argtypes = (ctypes.c_void_p,)
-    loaded.split_clear.restype = None
     loaded.split_assigned.argtypes = (ctypes.c_void_p,)
     loaded.split_assigned.restype = ctypes.c_uint32
     loaded.split_assign.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint32)
@@ -126,19 +121,18 @@ def _split_library() -> ctypes.CDLL:
 
 
 class BodySplitter:
-    """Cuts canonical bodies of at most ``body_bytes_max`` bytes by partition; owns a cache of series and one buffer.
+    """Cuts the canonical bodies of one checker by partition, in the checker's thread, with the checker's series cache.
 
-    ``series_count_max`` bounds the cache; when it is full it is emptied, which costs time and nothing else.
+    Only those: labels that are new here enter the cache, and the checker holds for valid what is in it. The cache has
+    to have room for the series of any one body (a ``SERIES_BYTES_MIN``-th of its bytes). When it is full
+    it is emptied, which costs time and nothing else.
     """
 
-    def __init__(self, partition_count: int, *, series_count_max: int, body_bytes_max: int) -> None:
-        # Room for the series of any one body, so that emptying the cache always helps.
-        series_count_max = max(series_count_max, body_bytes_max // _SERIES_BYTES_MIN)
-        label_bytes_max = max(series_count_max * _LABEL_BYTES_A_SERIES, body_bytes_max)
+    def __init__(self, checker: BodyChecker, partition_count: int) -> None:
         self._library = _split_library()
         self._partition_count = partition_count
-        self._cache = new_cache(series_count_max, label_bytes_max=label_bytes_max)
-        weakref.finalize(self, self._library.samples_cache_free, self._cache)
+        self._checker = checker  # its cache lives as long as we do
+        self._cache = checker.series_cache
         self._splitter = self._library.split_new(self._cache, partition_count)
         if not self._splitter:
             raise MemoryError("no memory for the splitter")
@@ -162,7 +156,7 @@ class BodySplitter:
                 self._records = (_Record * (2 * len(self._records)))()
             elif count == _CACHE_FULL and not has_emptied:
                 has_emptied = True
-                self._library.split_clear(self._splitter)
+                self._library.samples_cache_clear(self._cache)
             else:
                 raise self._error(count, record_bytes_max)
         return [

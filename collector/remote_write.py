@@ -21,7 +21,7 @@ from collector.contract.samples import CorruptRecord, RecordTooLarge
 from collector.dedup import DuplicateWindow
 from collector.intake import Log, LogUnavailable, NewRecord
 from collector.settings import CollectorSettings
-from collector.validation import BodyChecker, Checked, LabelLimits
+from collector.validation import BodyChecker, Checked
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -113,22 +113,18 @@ class Receiver:
         settings: CollectorSettings,
         log: Log,
         *,
-        recent_hashes: Iterable[tuple[bytes, int]],
+        checker: BodyChecker,
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._settings = settings
         self._log = log
         self._clock = clock
         self._metrics = _Metrics(log)
-        self._checker = BodyChecker(
-            LabelLimits(settings.label_count_max, settings.label_bytes_max),
-            series_count_max=settings.series_count_max,
-            body_bytes_max=settings.body_bytes_max,
-        )
+        self._checker = checker
         self._window = DuplicateWindow(
             int(settings.duplicate_window_seconds * 1000), hash_count_max=settings.duplicate_count_max
         )
-        for body_hash, received_ms in recent_hashes:
+        for body_hash, received_ms in log.take_recent_hashes():
             self._window.add(body_hash, received_ms)
         self._pending: dict[bytes, asyncio.Future[None]] = {}
         # The longest a snappy block of body_bytes_max can be (format_description.txt: 32 + n + n/6).

@@ -49,8 +49,8 @@ class CollectorSettings(ProcessSettings):
     """Seconds a sample may lie ahead of our clock; later ones are refused. Default 600, as Prometheus."""
 
     series_count_max: Annotated[int, Meta(ge=1, le=1 << 29)] = 1_000_000
-    """Series whose checked labels are kept in memory (about 400 bytes each, twice that with Kafka); beyond it they are
-    checked anew. Default 1,000,000."""
+    """Series whose checked labels are kept in memory (about 400 bytes each); beyond it they are checked anew.
+    With Kafka at least a 16th of body_bytes_max. Default 1,000,000."""
 
     queue_bytes_max: Bytes = 256 << 20
     """Bytes of bodies received and not yet durable; beyond it 503. Default 256 MiB."""

@@ -118,16 +118,21 @@ def _check_library() -> ctypes.CDLL:
     return loaded
 
 
+SERIES_BYTES_MIN: Final = 16
+"""A valid TimeSeries takes at least this many bytes of a body: it has a metric name."""
+
+
 class BodyChecker:
     """Checks bodies one after the other; owns a cache of valid label bytes and a buffer of ``body_bytes_max`` bytes.
 
     ``series_count_max`` bounds the cache; when it is full it is emptied, which costs time and nothing else.
+    ``series_cache`` is its address, for those who look at the same bodies in the same thread.
     """
 
     def __init__(self, limits: LabelLimits, *, series_count_max: int, body_bytes_max: int) -> None:
         self._library = _check_library()
-        self._cache = new_cache(series_count_max, label_bytes_max=series_count_max * _LABEL_BYTES_A_SERIES)
-        weakref.finalize(self, self._library.samples_cache_free, self._cache)
+        self.series_cache = new_cache(series_count_max, label_bytes_max=series_count_max * _LABEL_BYTES_A_SERIES)
+        weakref.finalize(self, self._library.samples_cache_free, self.series_cache)
         self._blocks = BlockReader(body_bytes_max)
         self._limits = _Limits(0, limits.label_count_max, limits.label_bytes_max)
         self._result = _Result()
@@ -141,7 +146,7 @@ class BodyChecker:
         address = self._blocks.buffer.ctypes.data
         self._limits.timestamp_max_ms = timestamp_max_ms
         error = self._library.samples_check(
-            self._cache, address, length, ctypes.byref(self._limits), ctypes.byref(self._result)
+            self.series_cache, address, length, ctypes.byref(self._limits), ctypes.byref(self._result)
         )
         if error:
             self._raise(error)

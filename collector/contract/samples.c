@@ -271,6 +271,7 @@ struct series_cache *samples_cache_new(uint32_t count_max, uint64_t arena_max, u
 void samples_cache_clear(struct series_cache *cache)
 {
 	cache->count = cache->last = 0;
+	cache->generation++;
 	cache->arena_used = 0;
 	memset(cache->slots, 0, cache->slot_count * sizeof *cache->slots);
 }

@@ -68,6 +68,7 @@ struct series_cache {
 	uint64_t seed;
 	uint32_t count, size, count_max, slot_count;
 	uint32_t last; /* the series located last, whose `next` is tried first */
+	uint32_t generation; /* how often it was emptied: ids mean nothing beyond that */
 };
 
 /* Where a TimeSeries' labels are, and the series they name (`known` = 0: not in the cache). */

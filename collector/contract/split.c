@@ -1,8 +1,9 @@
 /* A canonical body cut by partition: the TimeSeries of one partition, byte for byte and in order, as records.
  *
  * A concatenation of TimeSeries fields is a WriteRequest again, so nothing is written anew. Which partition a series
- * belongs to is asked once (the caller reads its labels) and kept by its place in the series cache. What stands beside
- * the TimeSeries in a body (metadata) is left out.
+ * belongs to is asked once (the caller reads its labels) and kept by its place in the series cache. That cache is the
+ * checker's too, so each series takes its memory once, and nothing may be cut that the checker did not let pass. What
+ * stands beside the TimeSeries in a body (metadata) is left out.
  */
 #include "samples.h"
 
@@ -27,8 +28,8 @@ struct split_record {
 
 struct splitter {
 	struct series_cache *cache;
-	uint32_t *partition_of; /* by series; only the first `assigned` are known */
-	uint32_t assigned, partition_of_size;
+	uint32_t *partition_of; /* by series; only the first `assigned` of the cache's `generation` are known */
+	uint32_t assigned, partition_of_size, generation;
 	uint32_t partition_count;
 	struct piece *pieces;
 	uint64_t piece_count, piece_size;
@@ -47,13 +48,14 @@ void split_free(struct splitter *splitter)
 	free(splitter);
 }
 
-/* `cache` is the caller's and outlives the splitter; NULL without memory. */
+/* `cache` is another's, who may fill and empty it between calls, and outlives the splitter; NULL without memory. */
 struct splitter *split_new(struct series_cache *cache, uint32_t partition_count)
 {
 	struct splitter *splitter = calloc(1, sizeof *splitter);
 	if (!splitter)
 		return NULL;
 	splitter->cache = cache;
+	splitter->generation = cache->generation;
 	splitter->partition_count = partition_count;
 	splitter->ends = calloc(partition_count, sizeof *splitter->ends);
 	splitter->current = calloc(partition_count, sizeof *splitter->current);
@@ -62,13 +64,6 @@ struct splitter *split_new(struct series_cache *cache, uint32_t partition_count)
 		return NULL;
 	}
 	return splitter;
-}
-
-/* Forget all series, when the cache is full. */
-void split_clear(struct splitter *splitter)
-{
-	samples_cache_clear(splitter->cache);
-	splitter->assigned = 0;
 }
 
 uint32_t split_assigned(const struct splitter *splitter) { return splitter->assigned; }
@@ -181,6 +176,10 @@ int64_t split_body(struct splitter *splitter, const uint8_t *body, uint64_t leng
 	struct bytes request = {body, body + length};
 	struct field field;
 	splitter->piece_count = 0;
+	if (splitter->generation != splitter->cache->generation) {
+		splitter->generation = splitter->cache->generation;
+		splitter->assigned = 0;
+	}
 	while (request.at < request.end) {
 		int error = read_field(&request, &field);
 		if (!error && is_message(&field, REQUEST_TIMESERIES))

@@ -71,7 +71,7 @@ static int64_t split(struct splitter *splitter, const uint8_t *body, size_t leng
 	for (;;) {
 		int64_t count = split_body(splitter, body, length, output);
 		if (count == CACHE_FULL) {
-			split_clear(splitter);
+			samples_cache_clear(splitter->cache);
 			count = split_body(splitter, body, length, output);
 		}
 		if (count != SERIES_UNASSIGNED)
@@ -116,7 +116,7 @@ static void cut(struct splitter *splitter, struct series_cache *reader, const ui
 }
 
 static void look_at(struct series_cache *reader, struct series_cache *checker, struct splitter *splitter,
-                    const uint8_t *body, size_t length)
+                    struct splitter *wild, const uint8_t *body, size_t length)
 {
 	static int32_t series[ROWS];
 	static int64_t timestamps[ROWS];
@@ -126,7 +126,7 @@ static void look_at(struct series_cache *reader, struct series_cache *checker, s
 	struct check_result result, again;
 	if (samples_decode(reader, body, length, &output) == CACHE_FULL)
 		samples_cache_clear(reader);
-	cut(splitter, reader, body, length, -1);
+	cut(wild, reader, body, length, -1);
 	if (samples_check(checker, body, length, &limits, &result))
 		return;
 	uint8_t *written = malloc(length + !length);
@@ -149,8 +149,9 @@ static void look_at(struct series_cache *reader, struct series_cache *checker, s
 int main(int argc, char **argv)
 {
 	struct series_cache *reader = samples_cache_new(100, 4096, 7), *checker = samples_cache_new(100, 4096, 7);
-	struct series_cache *known = samples_cache_new(100, 4096, 7);
-	struct splitter *splitter = split_new(known, PARTITIONS);
+	/* One with the checker's cache, for what the checker let pass; and one for anything. */
+	struct series_cache *unchecked = samples_cache_new(100, 4096, 7);
+	struct splitter *splitter = split_new(checker, PARTITIONS), *wild = split_new(unchecked, PARTITIONS);
 	static uint8_t body[BODY_MAX];
 	const long rounds = strtol(argv[1], NULL, 10);
 	state = strtoull(argv[2], NULL, 10) | 1;
@@ -163,11 +164,12 @@ int main(int argc, char **argv)
 			mutate(body, &length);
 		uint8_t *exact = malloc(length + !length);
 		memcpy(exact, body, length);
-		look_at(reader, checker, splitter, exact, length);
+		look_at(reader, checker, splitter, wild, exact, length);
 		free(exact);
 	}
 	split_free(splitter);
-	samples_cache_free(known);
+	split_free(wild);
+	samples_cache_free(unchecked);
 	samples_cache_free(reader);
 	samples_cache_free(checker);
 	return 0;

@@ -19,6 +19,7 @@ from test_collector_conformance import Sender, body, check_all_is_there, samples
 from collector.intake import LogUnavailable, NewRecord
 from collector.log_kafka import KafkaLog
 from collector.settings import CollectorSettings
+from collector.validation import BodyChecker, LabelLimits
 
 pytestmark = pytest.mark.end_to_end
 NOW_MS = int(time.time() * 1000)
@@ -167,7 +168,7 @@ def test_a_producer_that_is_done_for_is_replaced(kafka: Kafka) -> None:
     )
     block = up(1, (NOW_MS, 1.0))
     record, content = NewRecord(bytes(16), 1, NOW_MS, NOW_MS, b""), np.frombuffer(block, np.uint8)
-    log = KafkaLog(settings)
+    log = KafkaLog(settings, BodyChecker(LabelLimits(10, 100), series_count_max=10, body_bytes_max=1000))
     with closing(log):
         log.append(record, content).result(timeout=10)
         first = log._producer

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
-from collector_bodies import Labels, message, read_record, series, up
+from collector_bodies import Labels, message, read_record, series, snappy, up
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collector.contract.samples import CorruptRecord
 from collector.partitioning import BodySplitter, Part, SeriesTooLarge, partition_key, partition_of
+from collector.validation import BodyChecker, LabelLimits
 from egpu_runtime.contract.exporters import ALIASES
 from egpu_runtime.contract.metrics import METRICS
 
@@ -24,10 +25,14 @@ def array(body: bytes) -> np.ndarray:
     return np.frombuffer(body, np.uint8)
 
 
+def checker_of(series_count_max: int) -> BodyChecker:
+    return BodyChecker(LabelLimits(100, 100), series_count_max=series_count_max, body_bytes_max=1 << 20)
+
+
 def cut(
-    body: bytes, partition_count: int, *, record_bytes_max: int = 1 << 20, series_count_max: int = 100
+    body: bytes, partition_count: int, *, record_bytes_max: int = 1 << 20, series_count_max: int = 1000
 ) -> list[Part]:
-    splitter = BodySplitter(partition_count, series_count_max=series_count_max, body_bytes_max=1 << 20)
+    splitter = BodySplitter(checker_of(series_count_max), partition_count)
     return splitter.split(array(body), record_bytes_max=record_bytes_max)
 
 
@@ -177,16 +182,19 @@ def test_bytes_that_are_no_body_are_refused() -> None:
 
 def test_a_full_cache_is_emptied_and_nothing_changes() -> None:
     """The cache has room for any one body, so this takes several."""
-    splitter = BodySplitter(5, series_count_max=1, body_bytes_max=1600)
+    checker = checker_of(25)
+    splitter = BodySplitter(checker, 5)
     for round_number in range(40):
         body = b"".join(up(10 * round_number + number, (1, 1.0)) for number in range(10))
+        if round_number % 3:  # the checker empties the cache as well
+            checker.check(snappy(body), timestamp_max_ms=10)
         for part in splitter.split(array(body), record_bytes_max=1600):
             for labels, _, _ in read_record(part.value.tobytes()):
                 assert partition_of(labels, 5) == part.partition
 
 
 def test_a_buffer_is_used_again() -> None:
-    splitter = BodySplitter(1, series_count_max=10, body_bytes_max=1000)
+    splitter = BodySplitter(checker_of(10), 1)
     (first,) = splitter.split(array(up(1, (1, 1.0))), record_bytes_max=1000)
     (second,) = splitter.split(array(up(2, (1, 1.0))), record_bytes_max=1000)
     assert first.value.tobytes() == second.value.tobytes() == up(2, (1, 1.0))
