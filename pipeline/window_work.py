@@ -134,6 +134,10 @@ class WindowWork(Work):
             return
         waits = _said_ambiguous(hour_ms, made, windows.nameless_count) or self._had_late(hour_ms - HOUR_MS)
         before_facts = self._hours.get(hour_ms)
+        if before_facts and hour_ms not in self._torn and (waits or made.sample_count < before_facts.sample_count):
+            # A job that was begun anew may write less than was there; what was made of more is not given up for it.
+            self._again.add(hour_ms)
+            return
         version = max(self._torn.get(hour_ms, 0), before_facts.version if before_facts else 0) + 1
         facts = HourFacts(
             hour_ms=hour_ms,

@@ -262,20 +262,18 @@ KILLED = Path(__file__).with_name("pipeline_killed.py")
 
 
 @pytest.mark.end_to_end
-@pytest.mark.parametrize("when", ["before", "after"])
-def test_a_kill_at_any_step_is_repaired(when: str, run_log, command, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize(("when", "first"), [("before", 1), ("after", 2)])
+def test_a_kill_at_any_step_is_repaired(when: str, first: int, run_log, command, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     samples = steady(6, hours=2)
     expected = tmp_path / "expected"
     expected.mkdir()
     append(expected / "log", [samples], received_ms=RECEIVED_MS)
     run_log(expected)
     words = ("finalise", "--source", "windows")
-    steps = 0
-    while True:
+    for steps in range(first, 1000, 2):
         folder = tmp_path / f"{when}-{steps}"
         folder.mkdir()
         set_up(folder, samples, frozenset({5}))
-        steps += 1
         of_folder = ("--warehouse", folder / "windows", "--log", folder / "log")
         killed = subprocess.run([sys.executable, KILLED, str(steps), when, *words, *map(str, of_folder)], check=False)
         done = command(*words, *of_folder)
@@ -304,3 +302,23 @@ def test_told_to_stop_it_ends_between_hours_and_goes_on_later(tmp_path: Path) ->
     held.close()
     assert work.hours == {START_MS}
     assert work_on(tmp_path).summary.hours == 2
+
+
+@pytest.mark.parametrize("old_files", ["stay", "are gone"])
+def test_a_job_begun_anew_that_writes_less_takes_nothing_away(old_files: str, run_log, tmp_path: Path, caplog) -> None:  # type: ignore[no-untyped-def]
+    samples = steady(1)
+    set_up(tmp_path, samples)
+    run_log(tmp_path)
+    work_on(tmp_path)
+    if old_files == "are gone":
+        (tmp_path / "windows/series_windows_5m" / partition(START_MS) / "part-a-0-0").unlink()
+    seen = [(labels, time, value) for labels, time, value in samples if START_MS + 450_000 <= time < START_MS + HOUR_MS]
+    write_part(tmp_path / "windows", series_windows(seen), "part-b-0-0")
+    (tmp_path / "log").rename(tmp_path / "gone")
+    append(tmp_path / "log", [samples[-3:]], received_ms=RECEIVED_MS, segment=7)
+    assert work_on(tmp_path).waiting == ""
+    assert "stays as its series windows give it" in caplog.text
+    assert differences(read_rows(tmp_path / "warehouse"), read_rows(tmp_path / "windows")) == []
+    caplog.clear()
+    assert work_on(tmp_path).summary.hours_made_again == 0
+    assert caplog.text == ""
