@@ -317,7 +317,7 @@ def test_what_was_read_is_committed_for_others_to_see(run_log, kafka, topic: str
     assert sum(partition.offset for partition in found.topic_partitions) == 8
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 90) -> None:
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until
@@ -332,7 +332,7 @@ def following(folder: Path, *more: str) -> Iterator[subprocess.Popen[str]]:
         try:
             yield process
             process.send_signal(signal.SIGTERM)
-            assert process.wait(15) == 0, (folder / "said").read_text()
+            assert process.wait(60) == 0, (folder / "said").read_text()
         finally:
             process.kill()
             process.wait()
@@ -362,7 +362,7 @@ def test_a_topic_made_anew_while_it_is_followed_is_noticed(kafka, topic: str, tm
         wait_for(lambda: version(tmp_path, "22") == 1)
         remove_topic(tmp_path)
         make_topic(tmp_path, kafka["bootstrap"], name=topic)
-        _, said = process.communicate(timeout=40)
+        _, said = process.communicate(timeout=90)
     finally:
         process.kill()
         process.wait()
