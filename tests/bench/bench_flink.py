@@ -172,8 +172,9 @@ WITH ('connector' = 'kafka', 'topic' = '{load.topic}', 'properties.bootstrap.ser
 
     def a_million(self) -> None:
         """1,000,000 series: state on disk, memory bounded."""
-        load = self.load(1_000_000, 3)
-        ended, _ = self.submitted(load, **{"state.backend.type": "rocksdb"})
+        load = self.load(1_000_000, 2)
+        on_disk = {"state.backend.type": "rocksdb", "state.backend.rocksdb.memory.fixed-per-slot": "512mb"}
+        ended, _ = self.submitted(load, **on_disk)
         wall, cpu = rate(load, [ended])
         self.say("submitted job, 1,000,000 series, RocksDB, one slot", wall, "samples/s")
         self.say("  a CPU-second of the TaskManager", cpu, "samples")

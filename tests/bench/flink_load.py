@@ -148,7 +148,7 @@ def fill(bootstrap: str, load: Load) -> None:
 
 @dataclass
 class Ended:
-    """A job that ran to its end: seconds of its source, CPU seconds of the TaskManager, and its greatest memory meanwhile."""
+    """A job that ran to its end: seconds of its source, CPU seconds and greatest memory of the TaskManager."""
 
     job_id: str
     seconds: float
