@@ -322,3 +322,19 @@ def test_a_job_begun_anew_that_writes_less_takes_nothing_away(old_files: str, ru
     caplog.clear()
     assert work_on(tmp_path).summary.hours_made_again == 0
     assert caplog.text == ""
+
+
+def test_it_goes_on_until_told_to_stop(tmp_path: Path) -> None:
+    set_up(tmp_path, steady(1, hours=2))
+    last = tmp_path / "windows/series_windows_5m" / partition(START_MS + HOUR_MS) / "_SUCCESS"
+    last.unlink()
+    words = ("finalise", "--source", "windows", "--warehouse", tmp_path / "windows", "--log", tmp_path / "log")
+    command = [sys.executable, "-m", "pipeline", *map(str, words), "--finalise-every-seconds", "0.2", *INTERVAL]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stderr is not None
+        assert "made the hour 2026-01-01 22:00 UTC" in running.stderr.readline()
+        last.touch()
+        assert "made the hour 2026-01-01 23:00 UTC" in running.stderr.readline()
+        running.terminate()
+        output, _ = running.communicate(timeout=30)
+    assert (running.returncode, output.startswith("hours 2 ")) == (0, True)
