@@ -6,11 +6,12 @@ Those docstrings are the help of the flags and the page ``docs/reference/setting
 
 import ast
 import inspect
+import re
 import textwrap
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, fields
-from typing import Any, Literal, TypeVar, get_origin, get_type_hints
+from typing import Any, Final, Literal, TypeVar, get_origin, get_type_hints
 
 import msgspec
 
@@ -125,8 +126,14 @@ def _convert(settings_class: type[S], given: Mapping[str, object], source: str) 
         raise SettingsError(f"{source}: {error}") from error
 
 
+_SECRET: Final = re.compile(r"password|secret|jaas|\.pem$|oauthbearer", re.IGNORECASE)
+"""Names of Kafka's and librdkafka's properties that hold a secret."""
+
+_HIDDEN: Final = "(hidden)"
+
+
 def to_toml(settings: ProcessSettings) -> str:
-    """The settings in force as a TOML text that :func:`load` reads back."""
+    """The settings in force as a TOML text that :func:`load` reads back; passwords in tables are not shown."""
     lines = []
     for name, value in asdict(settings).items():
         if value is None:  # TOML has no null; a key left out reads as its default
@@ -142,6 +149,7 @@ def _to_toml_value(value: object) -> str:
         case str():
             return msgspec.json.encode(value).decode()
         case Mapping():
-            return f"{{{', '.join(f'{_to_toml_value(key)} = {_to_toml_value(item)}' for key, item in value.items())}}}"
+            shown = ((key, _HIDDEN if _SECRET.search(str(key)) else item) for key, item in value.items())
+            return f"{{{', '.join(f'{_to_toml_value(key)} = {_to_toml_value(item)}' for key, item in shown)}}}"
         case _:
             return repr(value)

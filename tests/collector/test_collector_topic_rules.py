@@ -110,12 +110,18 @@ def test_another_spread_than_the_newest_records_have_is_refused() -> None:
 
 
 def test_a_table_is_given_in_a_file_or_as_its_text() -> None:
-    text = '{"sasl.password" = "a\\"b", "security.protocol" = "SASL_SSL"}'
+    text = '{"client.id" = "a\\"b", "security.protocol" = "SASL_SSL"}'
     by_flag = load(CollectorSettings, file_text="", overrides={"kafka_properties": text})
     by_file = load(CollectorSettings, file_text=f"kafka_properties = {text}", overrides={})
     assert by_flag == by_file
-    assert by_flag.kafka_properties == {"sasl.password": 'a"b', "security.protocol": "SASL_SSL"}
+    assert by_flag.kafka_properties == {"client.id": 'a"b', "security.protocol": "SASL_SSL"}
     assert load(CollectorSettings, file_text=to_toml(by_flag), overrides={}) == by_flag
+
+
+def test_a_password_in_a_table_is_not_printed() -> None:
+    printed = to_toml(CollectorSettings(kafka_properties={"sasl.username": "collector", "sasl.password": "hunter2"}))
+    assert "hunter2" not in printed
+    assert '"sasl.username" = "collector"' in printed
 
 
 @pytest.mark.parametrize("text", ["a=b", "x", '{"a" = 1}', '"text"', "{"])
