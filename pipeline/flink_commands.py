@@ -86,7 +86,7 @@ def status(*, settings: PipelineSettings) -> None:
     last = "none yet"
     if kept.last:
         last = f"{_time(kept.last.time_ms)}, {kept.last.state_bytes:,} bytes in {kept.last.duration_ms} ms"
-    behind = "not told" if found.records_behind is None else f"{found.records_behind:,} records"
+    behind = "not told yet" if found.records_behind is None else f"{found.records_behind:,} records"
     lines = (
         ("job", f"{found.job.name} {found.job.job_id}"),
         ("state", f"{found.state}, started {_time(found.job.start_ms)}"),

@@ -53,6 +53,7 @@ class FullProfile:
     folder: Path
     engines: Engines
     name: str
+    idle_seconds: int = 60
     collector: "subprocess.Popen[bytes] | None" = field(default=None)
 
     def __post_init__(self) -> None:
@@ -65,7 +66,7 @@ class FullProfile:
             "flink_rest_url": self.engines.state["flink"]["rest"],
             "flink_jar": self.engines.state["flink_jar"],
             "flink_checkpoint_seconds": 3,
-            "flink_idle_seconds": 20,
+            "flink_idle_seconds": self.idle_seconds,
             "hive_conf_directory": self.engines.state["flink"]["hive_conf"],
             "hive_database": self.name,
         }

@@ -148,3 +148,32 @@ def test_an_upgrade_and_a_rescale_change_no_row(full: FullProfile, given: MakeGi
     send(full.address, late)
     end(full)
     check_equal(expected, full.rows())
+
+
+@pytest.mark.full
+def test_a_drain_closes_the_windows_of_silent_partitions(engines: Engines, given: MakeGiven, tmp_path: Path) -> None:
+    samples, expected = given(1, 0.5)
+    name = f"conformance_{time.time_ns()}"
+    with FullProfile(tmp_path / "full", engines, name, idle_seconds=1).running() as full:
+        full.submit()
+        for phase in phases(samples, Way(seed=7)):
+            send(full.address, phase)
+        full.await_read()
+        time.sleep(5)  # by now Flink holds every partition to be idle
+        end(full)
+        check_equal(expected, full.rows())
+
+
+@pytest.mark.full
+def test_a_fresh_start_writes_windows_again_and_changes_no_row(full: FullProfile, given: MakeGiven) -> None:
+    samples, expected = given(1, 2.0)
+    first, second, late = parts(phases(samples, Way(seed=8)), 2)
+    full.submit()
+    send(full.address, first)
+    full.await_read()
+    full.finalise()
+    send(full.address, late)
+    assert "from the beginning of the log" in full.submit("--fresh")
+    send(full.address, second)
+    end(full)
+    check_equal(expected, full.rows())
