@@ -121,7 +121,7 @@ class PipelineSettings(ProcessSettings):
 
     flink_kafka_properties: dict[str, str] = field(default_factory=dict)
     """Properties by name of Kafka's Java client in the job, a table: ``security.protocol``, ``sasl.jaas.config`` and
-    the like. Default none."""
+    the like. They are part of the job's SQL, which whoever may use Flink's REST API can read. Default none."""
 
     flink_settings: dict[str, str] = field(default_factory=dict)
     """Settings of Flink for the job by name, a table, as ``restart-strategy.type``. Default none: the cluster's."""
