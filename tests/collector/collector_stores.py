@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import socket
 import time
@@ -68,9 +67,6 @@ class Broker:
         self.home = home
         self.bootstrap: str = state["kafka"]["bootstrap"]
         self.sasl: Mapping[str, str] = state["kafka"]["sasl"]
-        # As the broker itself was told, user by user.
-        properties = (home / "kafka" / "conf" / "server.properties").read_text()
-        self.passwords = dict(re.findall(r'user_(\w+)="(\w+)"', properties))
         self.admin = AdminClient({"bootstrap.servers": self.bootstrap})
 
     def pid(self) -> int:

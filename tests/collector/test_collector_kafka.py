@@ -310,7 +310,7 @@ def account(broker: Broker, user: str, password: str) -> list[object]:
 
 
 def test_a_known_user_may_write(kafka: Kafka, tmp_path: Path) -> None:
-    flags = kafka.flags(*account(kafka.broker, "egpu", kafka.broker.passwords["egpu"]))
+    flags = kafka.flags(*account(kafka.broker, kafka.broker.sasl["user"], kafka.broker.sasl["password"]))
     with running(tmp_path, *flags) as collector:
         assert collector.post(body(0)).status == 204
     assert samples_of(kafka.read()) == sorted(samples_in(body(0)))
@@ -324,7 +324,7 @@ def test_a_wrong_password_is_one_line(kafka: Kafka) -> None:
 
 def test_a_user_without_rights_is_one_line(kafka: Kafka) -> None:
     kafka.broker.make(kafka.topic)
-    user, password = "guest", kafka.broker.passwords["guest"]
+    user, password = kafka.broker.sasl["guest"], kafka.broker.sasl["guest_password"]
     where = f"Kafka at {kafka.broker.sasl['bootstrap']}"
     check_refused_at_start(
         kafka.flags(*account(kafka.broker, user, password)), f"{where} refuses us: Topic authorization failed"
