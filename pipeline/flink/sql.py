@@ -54,7 +54,7 @@ class JobRules:
     lateness_seconds: int = 300
     idle_seconds: int = 120
     checkpoint_seconds: int = 60
-    series_count_max: int = 500_000
+    series_count_max: int = 300_000
     kafka_properties: Mapping[str, str] = field(default_factory=dict)
     flink_settings: Mapping[str, str] = field(default_factory=dict)
     bounded: bool = False

@@ -60,7 +60,6 @@ class Bench:
             topic=load.topic,
             group=load.topic,
             checkpoint_seconds=10,
-            series_count_max=2_000_000,
             flink_settings=settings,
             bounded=True,
         )
