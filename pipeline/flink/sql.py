@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from collector.contract.topic import TOPIC_DEFAULT
+from collector.contract.topic import RECORD_BYTES_MAX, TOPIC_DEFAULT
 from egpu_runtime.contract.units import HOUR_MS, SECOND_MS
 from pipeline.contract.tables import LATE_SAMPLES, SERIES_WINDOWS, Column, Table
 from pipeline.flink.series_table import series_table, series_table_text
@@ -17,8 +17,12 @@ from pipeline.hours import FUTURE_MS_MAX
 DEAD_LETTER_SUFFIX: Final = "-dead-letter"
 """The topic of records that could not be read is named after the log's; it has to exist."""
 
-_FETCH_BYTES: Final = 8 << 20
-"""What one request for a partition may bring: a record may have 4 MiB, and smaller ones should come together."""
+_FETCH_BYTES: Final = 16 << 20
+"""What one answer of a broker may bring, as compressed; a record may have 4 MiB."""
+
+_POLL_RECORDS: Final = 8
+"""Records that the reader takes at a time. A record is a whole batch, and some takes wait in memory, decompressed: with
+Kafka's default of 500 a backlog of large batches fills a heap of 1 GiB."""
 
 _CLOCK_MS: Final = 3_600_000
 """How far a broker's clock may be behind this machine's. Samples of a further future are dropped when they are read, so
@@ -95,7 +99,9 @@ def samples_ddl(rules: JobRules) -> str:
     options = {
         **_kafka(rules, rules.topic),
         "properties.group.id": rules.group,
-        "properties.max.partition.fetch.bytes": str(_FETCH_BYTES),
+        "properties.fetch.max.bytes": str(_FETCH_BYTES),
+        "properties.max.partition.fetch.bytes": str(RECORD_BYTES_MAX),
+        "properties.max.poll.records": str(_POLL_RECORDS),
         "scan.startup.mode": "earliest-offset",
         **({"scan.bounded.mode": "latest-offset"} if rules.bounded else {}),
         "format": "remote-write",
@@ -122,7 +128,7 @@ def samples_ddl(rules: JobRules) -> str:
 def _dead_letter_ddl(rules: JobRules) -> str:
     options = {
         **_kafka(rules, f"{rules.topic}{DEAD_LETTER_SUFFIX}"),
-        "properties.max.request.size": str(_FETCH_BYTES),
+        "properties.max.request.size": str(2 * RECORD_BYTES_MAX),
         "format": "raw",
     }
     return _create("dead_letters", ("corrupt BYTES",), options)
