@@ -24,6 +24,10 @@ _POLL_RECORDS: Final = 8
 """Records that the reader takes at a time. A record is a whole batch, and some takes wait in memory, decompressed: with
 Kafka's default of 500 a backlog of large batches fills a heap of 1 GiB."""
 
+_DRIFT_SECONDS: Final = 600
+"""How far a partition may be read ahead of the others, in sample time: after an outage each would be read to its end
+at its own speed, and the windows of all that time would be open at once. No hour closes later for it."""
+
 _CLOCK_MS: Final = 3_600_000
 """How far a broker's clock may be behind this machine's. Samples of a further future are dropped when they are read, so
 that they cannot open windows that never close."""
@@ -103,6 +107,9 @@ def samples_ddl(rules: JobRules) -> str:
         "properties.max.partition.fetch.bytes": str(RECORD_BYTES_MAX),
         "properties.max.poll.records": str(_POLL_RECORDS),
         "scan.startup.mode": "earliest-offset",
+        "scan.watermark.alignment.group": rules.group,
+        "scan.watermark.alignment.max-drift": f"{_DRIFT_SECONDS} s",
+        "scan.watermark.alignment.update-interval": "200 ms",
         **({"scan.bounded.mode": "latest-offset"} if rules.bounded else {}),
         "format": "remote-write",
         "remote-write.series-table": series_table_text(series_table()),
