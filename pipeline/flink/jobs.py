@@ -135,19 +135,22 @@ def submit(rest: FlinkRest, wanted: Wanted, how: How) -> Submitted:
     if as_wanted and not rescaled and not how.fresh and not how.origin:
         return Submitted("unchanged", job.job_id)
     if not (how.upgrade or how.fresh):
-        raise Failure(_refusal(job, parameters, wanted, as_wanted=as_wanted))
+        raise Failure(_refusal(job, parameters, wanted))
     if how.fresh:
         rest.cancel(job.job_id)
         return Submitted("upgraded", _start_wanted(rest, wanted, ""))
     return _upgrade(rest, job, wanted, how=how)
 
 
-def _refusal(job: Job, parameters: Mapping[str, str], wanted: Wanted, *, as_wanted: bool) -> str:
-    if as_wanted:
-        now = parameters.get(_PARALLELISM, "another number")
-        what = f"at parallelism {now}, not {wanted.parallelism}"
-    else:
+def _refusal(job: Job, parameters: Mapping[str, str], wanted: Wanted) -> str:
+    """Why submit leaves a running job alone, and what would not."""
+    parallelism = parameters.get(_PARALLELISM, "another number")
+    if parameters.get(_DIGEST) != wanted.digest:
         what = f"other SQL or another jar ({parameters.get(_DIGEST, 'unknown')}, not {wanted.digest})"
+    elif parallelism != str(wanted.parallelism):
+        what = f"at parallelism {parallelism}, not {wanted.parallelism}"
+    else:
+        what = "already, and not from the state that was named"
     return (
         f"job {job.job_id} runs {what}: --upgrade stops it with a savepoint and goes on from there, --fresh starts "
         "anew from the log's beginning"

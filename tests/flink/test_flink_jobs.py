@@ -62,6 +62,8 @@ def test_submit_starts_once_and_resumes_from_the_newest_checkpoint(rest: FlinkRe
     uploaded = len(rest.jars())
     again = submit(rest, wanted, How())
     assert (again.done, again.job_id) == ("unchanged", first.job_id)
+    with pytest.raises(Failure, match="runs already, and not from the state that was named: --upgrade"):
+        submit(rest, wanted, How(origin="file:///elsewhere"))
     await_checkpoint(rest, first.job_id)
     kept = jobs.cancel(rest, wanted.place, drain=False)
     resumed = submit(rest, wanted, How())
