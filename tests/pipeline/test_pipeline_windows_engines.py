@@ -56,6 +56,11 @@ def finalise(command, folder: Path, database: str, *more: object) -> subprocess.
     return done
 
 
+def said(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """Lines of stderr but the warning that the made-up fleet is scraped more seldom than the default says."""
+    return [line for line in done.stderr.splitlines() if "samples come every 150 s" not in line]
+
+
 def registered(server: HiveServer, table: str) -> list[str]:
     return [str(name) for (name,) in server.rows(f"SHOW PARTITIONS {table}")]
 
@@ -85,7 +90,7 @@ def test_late_samples_come_from_the_topic_and_hive_sees_every_hour(
     assert command("tables", "--hive", database, "--warehouse", tmp_path / "windows").returncode == 0
 
     done = finalise(command, tmp_path, database)
-    assert (done.returncode, done.stderr) == (0, ""), done
+    assert (done.returncode, said(done)) == (0, []), done
     run_log(tmp_path)
     expected = read_rows(tmp_path / "warehouse")
     assert differences(expected, read_rows(tmp_path / "windows")) == []
@@ -128,6 +133,7 @@ def test_a_database_without_tables_is_one_line_after_the_tables_are_made(
     make_topic(tmp_path, engines["kafka"]["bootstrap"])
     write_part(tmp_path / "windows", series_windows(steady(1)))
     done = finalise(command, tmp_path, database)
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done
-    assert done.stderr.startswith("error: tables are made and not all registered with Hive: ")
+    (line,) = said(done)
+    assert done.returncode == 1
+    assert line.startswith("error: tables are made and not all registered with Hive: ")
     assert read_rows(tmp_path / "windows")["container_usage_5m"]
