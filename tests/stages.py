@@ -22,7 +22,7 @@ PACKAGES = {
     "egpu-pipeline": "pipeline",
     "egpu-advisor": "advisor",
 }
-READY_SECONDS = 20.0
+READY_SECONDS = 90.0
 
 
 def command(program: str, *arguments: object) -> list[str]:

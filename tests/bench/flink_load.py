@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from bench_rollup import INTERVAL_MS, SERIES_A_RECORD, START_MS, field, varint
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
@@ -18,22 +19,6 @@ from egpu_runtime.contract.metrics import CONTAINER_CORE_USED, CONTAINER_MEMORY_
 from pipeline.flink.rest import FlinkRest, Start
 
 METRICS = (CONTAINER_MEMORY_USED.name, CONTAINER_CORE_USED.name, CONTAINER_MEMORY_QUOTA.name)
-SERIES_A_RECORD = 2_000
-INTERVAL_MS = 15_000
-START_MS = 1_767_225_600_000
-
-
-def varint(number: int) -> bytes:
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
-
-
-def message(number: int, content: bytes) -> bytes:
-    return varint(number << 3 | 2) + varint(len(content)) + content
 
 
 def labels(number: int) -> dict[str, str]:
@@ -67,8 +52,8 @@ class Shard:
         values, times = [], []
         for number in series:
             pairs = sorted(labels(number).items())
-            inside = b"".join(message(1, message(1, n.encode()) + message(2, v.encode())) for n, v in pairs)
-            body += message(1, inside + message(2, b"\x09" + bytes(8) + b"\x10" + bytes(6)))
+            inside = b"".join(field(1, field(1, n.encode()) + field(2, v.encode())) for n, v in pairs)
+            body += field(1, inside + field(2, b"\x09" + bytes(8) + b"\x10" + bytes(6)))
             values.append(len(body) - 15)
             times.append(len(body) - 6)
         self.body = np.frombuffer(bytes(body), np.uint8).copy()

@@ -44,7 +44,7 @@ class Collector:
                 stderr=output,
                 env={**os.environ, **(environment or {})},
             )
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 90
         while not port_file.exists():
             assert self.process.poll() is None, self.output.read_text()
             assert time.monotonic() < deadline, "the collector does not listen"
@@ -107,7 +107,7 @@ def records(log: Path) -> list[Record]:
 
 
 def wait_until_ready(collector: Collector) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 90
     while collector.ask("GET", "/readyz").status != 200:
         assert time.monotonic() < deadline, collector.ask("GET", "/readyz").text
         time.sleep(0.05)

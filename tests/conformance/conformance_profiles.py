@@ -3,8 +3,7 @@
 import json
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from conformance_rows import Rows, read_rows
 from conformance_send import send
 from engine_set import Engines
 from stages import Chain, command, read_json, wait_for_port
+from waiting import wait_for
 
 from pipeline.flink.sql import JobRules
 from pipeline.warehouse_hive import HiveServer
@@ -24,7 +24,6 @@ Given = tuple[list[Scrape], Rows]
 """Scrapes, and the rows expected of them."""
 
 PARTITIONS = 4
-WAIT_SECONDS_MAX = 180.0
 
 
 def embedded_rows(folder: Path, bodies: Bodies) -> Rows:
@@ -36,14 +35,6 @@ def embedded_rows(folder: Path, bodies: Bodies) -> Rows:
             send(lambda: url, phase)
             chain.roll_up()
     return read_rows(chain.warehouse)
-
-
-def until(done: Callable[[], bool], what: str, *, seconds: float = WAIT_SECONDS_MAX) -> None:
-    """Wait for something that happens by itself."""
-    deadline = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < deadline, f"not after {seconds:.0f} s: {what}"
-        time.sleep(0.5)
 
 
 @dataclass
@@ -156,7 +147,7 @@ class FullProfile:
 
     def await_read(self) -> None:
         """Wait for a checkpoint that holds everything in the log: the job commits its offsets to Kafka with each."""
-        until(lambda: self.unread() == 0, "the job reads the log to its end")
+        wait_for(lambda: self.unread() == 0, "the job reads the log to its end")
 
     def unread(self) -> int:
         """Records after the last checkpoint, -1 while the broker cannot tell."""

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 from conformance_input import Way, phases
-from conformance_profiles import Bodies, FullProfile, Given, until
+from conformance_profiles import Bodies, FullProfile, Given
 from conformance_rows import Rows, check_equal
 from conformance_send import send
 from engine_set import Engines
+from waiting import wait_for
 
 pytestmark = pytest.mark.end_to_end
 
@@ -102,7 +103,7 @@ def test_a_kill_changes_no_row(full: FullProfile, given: MakeGiven, what: str) -
     first, second, third, late = parts(phases(samples, Way(seed=4)), 3)
     full.submit()
     send(full.address, first)
-    until(lambda: full.status()["checkpoint"] != "none yet", "a checkpoint")
+    wait_for(lambda: full.status()["checkpoint"] != "none yet", "a checkpoint")
     with sending(full, second):
         break_down(full, what)
     send(full.address, third)
@@ -135,7 +136,7 @@ def test_an_upgrade_and_a_rescale_change_no_row(full: FullProfile, given: MakeGi
     first, second, third, late = parts(phases(samples, Way(seed=6)), 3)
     full.submit()
     send(full.address, first)
-    until(lambda: full.status()["checkpoint"] != "none yet", "a checkpoint")
+    wait_for(lambda: full.status()["checkpoint"] != "none yet", "a checkpoint")
     assert "savepoint" in full.pipeline("savepoint").stdout
     changed = ("--lateness-seconds", 240)
     full.pipeline("submit", *changed, code=1)

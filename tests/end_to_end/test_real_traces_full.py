@@ -14,7 +14,8 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "traces"))
 sys.path.append(str(Path(__file__).resolve().parents[1] / "conformance"))
 import bitbrains
 import gentd26
-from conformance_profiles import FullProfile, until
+from conformance_profiles import FullProfile
+from waiting import wait_for
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.full]
 
@@ -51,7 +52,7 @@ def test_the_plan_is_the_embedded_one(name: str, engines: Engines, tmp_path: Pat
         again = embedded.replay(f"{full.address()}/api/v1/write", "--trace", trace)
         assert again["samples_sent"] == sent["samples_sent"]
         # A month in minutes: seven hundred hours are committed to the metastore one after the other.
-        until(lambda: full.unread() == 0, "the job reads the log to its end", seconds=READ_SECONDS_MAX)
+        wait_for(lambda: full.unread() == 0, "the job reads the log to its end", seconds=READ_SECONDS_MAX)
         full.pipeline("cancel", "--drain")
         full.pipeline(
             *("finalise", "--source", "windows", "--warehouse", full.warehouse, "--hive", full.hive, *interval)

@@ -1,7 +1,6 @@
 """The job on real engines: a topic, a database and a warehouse of its own, and what it wrote."""
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,22 +11,13 @@ import pyarrow.parquet as pq
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from engine_set import Engines
+from waiting import wait_for
 
 from pipeline.contract.tables import LATE_SAMPLES, SERIES_WINDOWS
 from pipeline.flink import jobs
 from pipeline.flink.rest import ENDED, FlinkRest
 from pipeline.flink.sql import DEAD_LETTER_SUFFIX, JobRules, job_script
 from pipeline.warehouse_hive import HiveServer
-
-WAIT_SECONDS_MAX = 180.0
-
-
-def until(done: Callable[[], bool], what: str) -> None:
-    """Wait for what happens by itself."""
-    deadline = time.monotonic() + WAIT_SECONDS_MAX
-    while not done():
-        assert time.monotonic() < deadline, f"not after {WAIT_SECONDS_MAX:.0f} s: {what}"
-        time.sleep(0.5)
 
 
 @dataclass
@@ -109,7 +99,7 @@ class FlinkJob:
         consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": JobRules.group})
         parts = [TopicPartition(self.name, partition) for partition in self.sent]
         try:
-            until(
+            wait_for(
                 lambda: all(part.offset == self.sent[part.partition] for part in consumer.committed(parts, timeout=10)),
                 "the job reads the topic to its end",
             )

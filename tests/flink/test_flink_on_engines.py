@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 from engine_set import Engines
-from flink_job import FlinkJob, until
+from flink_job import FlinkJob
 from pipeline_notation import START_MS
 from pipeline_request import Sample, write_request
 from pipeline_windows import series_windows
 from test_flink_format import named
+from waiting import wait_for
 
 from pipeline.series_windows import parse_series
 from pipeline.warehouse_hive import HiveServer
@@ -92,7 +93,7 @@ def test_what_is_exact_what_is_late_and_what_is_not_read(job: FlinkJob, engines:
         job.send(1, record, end_ms)
     job.flush()
     first_hour = "dt=2026-01-01/hour=00"
-    until(lambda: job.committed() == [first_hour], "the first hour is committed though a partition is idle")
+    wait_for(lambda: job.committed() == [first_hour], "the first hour is committed though a partition is idle")
     assert job.late() == []
 
     late = [(labels(number), START_MS + 7, 5.0) for number in (0, 3, 4)]
@@ -102,7 +103,7 @@ def test_what_is_exact_what_is_late_and_what_is_not_read(job: FlinkJob, engines:
     say([(labels(0), START_MS + HOUR_MS + 1, 6.0)], received_ms=end_ms)
     job.flush()
     job.await_read()
-    until(lambda: len(job.late()) == 4, "late samples are seen")
+    wait_for(lambda: len(job.late()) == 4, "late samples are seen")
     places = Counter((row["segment"], row["row"], row["window_start_ms"]) for row in job.late())
     assert places == {
         (0, offset + 1, START_MS): 1,
@@ -146,7 +147,7 @@ def test_a_lost_task_manager_changes_nothing(job: FlinkJob, engines: Engines) ->
 
     sender = threading.Thread(target=produce)
     sender.start()
-    until(lambda: job.rest.checkpoints(job_id).completed >= 4, "checkpoints")
+    wait_for(lambda: job.rest.checkpoints(job_id).completed >= 4, "checkpoints")
     engines.kill("taskmanager")
     engines.up()
     sender.join(120)

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 from engines_running import engines, read_state, running
 from pipeline_fleet import HOUR_MS, START_MS, fleet
 from pipeline_topic import make_topic, produce, producer_to
+from waiting import wait_for
 
 pytestmark = pytest.mark.end_to_end
 
@@ -42,14 +42,14 @@ def test_rows_are_the_same_when_the_broker_is_killed(  # type: ignore[no-untyped
         process = subprocess.Popen([*words, *bounds, "--poll-seconds", "0.1"], stdout=said, stderr=said)
     try:
         first = tmp_path / "warehouse/container_usage_5m/dt=2026-01-01/hour=22/_manifest.json"
-        wait_for(first.exists, 90)
+        wait_for(first.exists)
         os.kill(broker["pid"], signal.SIGKILL)
-        wait_for(lambda: "has not answered for" in (tmp_path / "said").read_text(), 60)
+        wait_for(lambda: "has not answered for" in (tmp_path / "said").read_text())
         engines("up", "--home", broker["home"], "--only", "kafka", "--kafka-sasl")
         producer_to.cache_clear()
         produce(tmp_path, batches[half:], received_ms=RECEIVED_MS + 1)
         third = tmp_path / "warehouse/container_usage_5m/dt=2026-01-02/hour=00/_manifest.json"
-        wait_for(third.exists, 60)
+        wait_for(third.exists)
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
     finally:
@@ -60,13 +60,6 @@ def test_rows_are_the_same_when_the_broker_is_killed(  # type: ignore[no-untyped
     run_log(tmp_path, "undisturbed")
     assert rows_of(tmp_path)["container_usage_5m"]
     assert rows_of(tmp_path) == rows_of(tmp_path, "undisturbed")
-
-
-def wait_for(condition, seconds: float) -> None:  # type: ignore[no-untyped-def]
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.1)
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,13 @@ import json
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from pipeline_fleet import HOUR_MS
 from pipeline_log import Sample, append
+from waiting import wait_for
 
 START_MS = 1_767_225_600_000
 GIB = 1 << 30
@@ -48,13 +48,6 @@ def following(folders: tuple[str | Path, ...]) -> Iterator[subprocess.Popen[str]
     yield process
     process.kill()
     process.communicate()
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.02)
 
 
 def test_follow_closes_hours_merges_late_and_commits_on_sigterm(  # type: ignore[no-untyped-def]
