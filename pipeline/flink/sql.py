@@ -107,10 +107,7 @@ def samples_ddl(rules: JobRules) -> str:
         "properties.max.partition.fetch.bytes": str(RECORD_BYTES_MAX),
         "properties.max.poll.records": str(_POLL_RECORDS),
         "scan.startup.mode": "earliest-offset",
-        "scan.watermark.alignment.group": rules.group,
-        "scan.watermark.alignment.max-drift": f"{_DRIFT_SECONDS} s",
-        "scan.watermark.alignment.update-interval": "200 ms",
-        **({"scan.bounded.mode": "latest-offset"} if rules.bounded else {}),
+        **(_BOUNDED if rules.bounded else _aligned(rules)),
         "format": "remote-write",
         "remote-write.series-table": series_table_text(series_table()),
         "remote-write.series-max": str(rules.series_count_max),
@@ -130,6 +127,19 @@ def samples_ddl(rules: JobRules) -> str:
         f"WATERMARK FOR ts AS CASE WHEN {_IN_TIME} THEN ts - {_interval(rules.lateness_seconds)} END",
     )
     return _create("samples", columns, options)
+
+
+_BOUNDED: Final = {"scan.bounded.mode": "latest-offset"}
+"""Without alignment: the source would pause a partition that it has just read to its end and given away, and fail
+("No current assignment for partition")."""
+
+
+def _aligned(rules: JobRules) -> dict[str, str]:
+    return {
+        "scan.watermark.alignment.group": rules.group,
+        "scan.watermark.alignment.max-drift": f"{_DRIFT_SECONDS} s",
+        "scan.watermark.alignment.update-interval": "200 ms",
+    }
 
 
 def _dead_letter_ddl(rules: JobRules) -> str:

@@ -163,9 +163,10 @@ WITH ('connector' = 'kafka', 'topic' = '{load.topic}', 'properties.bootstrap.ser
 
     def slots(self) -> None:
         """Samples a CPU-second at 1, 2 and 4 slots: flat is linear."""
-        load = self.load(16_000, 180, partitions=8)
+        load = self.load(16_000, 480, partitions=8)
+        self.submitted(load, 4)
         for parallelism in (1, 2, 4):
-            wall, cpu = rate(load, [self.submitted(load, parallelism)[0]])
+            wall, cpu = rate(load, [self.submitted(load, parallelism)[0] for _ in range(RUNS)])
             self.say(f"submitted job, 16,000 series, slots: {parallelism}", cpu, "samples a CPU-second")
             self.say("  wall clock", wall, "samples/s")
 

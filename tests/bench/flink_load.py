@@ -133,7 +133,8 @@ def fill(bootstrap: str, load: Load) -> None:
 
 @dataclass
 class Ended:
-    """A job that ran to its end: seconds of its source, CPU seconds and greatest memory of the TaskManager."""
+    """A job that ran to its end: seconds from its first task's start to its last one's end, the sink's included; CPU
+    seconds and greatest memory of the TaskManager."""
 
     job_id: str
     seconds: float
@@ -174,8 +175,12 @@ class Jobs:
         if state != "FINISHED":
             raise RuntimeError(f"job {job_id}: {state}: {self.rest.failure(job_id)}")
         used = sum(map(cpu_seconds, self.pids)) - before
-        found = self.ask(f"/jobs/{job_id}")
-        return Ended(job_id, found["vertices"][0]["duration"] / 1000, used, peak)
+        if failures := self.ask(f"/jobs/{job_id}/exceptions")["exceptionHistory"]["entries"]:
+            # It went on from a checkpoint: its times are those of the last attempt alone.
+            raise RuntimeError(f"job {job_id} was restarted: {failures[0]['stacktrace'].splitlines()[0]}")
+        tasks = self.ask(f"/jobs/{job_id}")["vertices"]
+        took_ms = max(task["end-time"] for task in tasks) - min(task["start-time"] for task in tasks)
+        return Ended(job_id, took_ms / 1000, used, peak)
 
     def held(self, script: str, topic: str, group: str) -> int:
         """Bytes of the first checkpoint after a job without end has read the whole load; the job is cancelled."""

@@ -69,7 +69,9 @@ def test_settings_of_others_are_passed_on_and_quoted() -> None:
     assert text.count(f"'properties.sasl.jaas.config' = '{quoted}'") == 2
     assert "SET 'state.backend.type' = 'rocksdb';" in text
     assert "'scan.bounded.mode' = 'latest-offset'" in text
+    assert "scan.watermark.alignment" not in text
     assert "scan.bounded.mode" not in job_script(RULES)
+    assert "'scan.watermark.alignment.max-drift' = '600 s'" in job_script(RULES)
 
 
 def test_what_cannot_be_read_goes_to_a_topic_beside_the_log() -> None:
