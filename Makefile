@@ -13,7 +13,8 @@ CODE := egpu_runtime collector pipeline advisor docs deploy tests hatch_build.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo check test e2e e2e-full conformance bench generate lock clean \
-  engines engines-down engines-status engines-wipe
+  engines engines-down engines-status engines-wipe \
+  hook hook-test hook-accuracy hook-latency hook-oversubscription hook-bench
 
 help: ## show the verbs
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +53,25 @@ engines-status: ## what runs where
 
 engines-wipe: ## stop them and remove their data
 	$(PYTHON) deploy/engines/engines.py wipe --home $(ENGINES)
+
+hook: ## the CUDA hook, and the simulated driver its tests use
+	$(MAKE) -C hook
+	$(MAKE) -C tests/hook/driver
+
+hook-test: $(DEV_READY) hook ## the hook on the simulated driver: quota, priority, oversubscription, kills (part of make test)
+	$(DEV)/bin/pytest -rs -m "not end_to_end" tests/hook
+
+hook-accuracy: $(DEV_READY) hook ## error of the compute quota in points of card time, as a table
+	$(DEV)/bin/python tests/hook/accuracy.py
+
+hook-latency: $(DEV_READY) hook ## what high priority waits beside a flood of low priority
+	$(DEV)/bin/python tests/hook/latency.py
+
+hook-oversubscription: $(DEV_READY) hook ## two tasks that fill a card each, against perfect turns
+	$(DEV)/bin/python tests/hook/oversubscription.py
+
+hook-bench: $(DEV_READY) hook ## what a call costs with the hook and without
+	$(DEV)/bin/python tests/hook/bench.py
 
 bench: $(DEV_READY) ## rates as ratios to a peer or a simple baseline
 	$(DEV)/bin/python tests/bench/run.py

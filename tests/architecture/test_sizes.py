@@ -9,12 +9,32 @@ MODULE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 70
 
 
+C_FOLDERS = ("hook/src", "collector/contract", "tests/hook")
+
+
+def c_files() -> list[Path]:
+    return sorted(path for folder in C_FOLDERS for path in (ROOT / folder).rglob("*.[ch]") if "build" not in path.parts)
+
+
+def c_functions(path: Path) -> list[tuple[int, int]]:
+    """(first line, number of lines) of each body: a brace that opens at the end of an unindented line, or alone on one."""
+    functions, start = [], 0
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        if line.endswith("{") and not line[:1].isspace() and "=" not in line and (line == "{" or ")" in line):
+            start = number
+        elif line == "}" and start:
+            functions.append((start, number - start + 1))
+            start = 0
+    return functions
+
+
 def python_files() -> list[Path]:
     return sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
 
 def test_modules_are_short() -> None:
-    lengths = {str(path.relative_to(ROOT)): path.read_text().count("\n") for path in python_files()}
+    files = [*python_files(), *c_files()]
+    lengths = {str(path.relative_to(ROOT)): path.read_text().count("\n") for path in files}
     assert {name: length for name, length in lengths.items() if length > MODULE_LINES_MAX} == {}
 
 
@@ -26,6 +46,9 @@ def test_functions_fit_on_a_screen() -> None:
                 lines = (node.end_lineno or node.lineno) - node.lineno + 1
                 if lines > FUNCTION_LINES_MAX:
                     long.append(f"{path.relative_to(ROOT)}:{node.lineno} {node.name}: {lines}")
+    for path in c_files():
+        bodies = c_functions(path)
+        long += [f"{path.relative_to(ROOT)}:{at}: {lines}" for at, lines in bodies if lines > FUNCTION_LINES_MAX]
     assert long == []
 
 
