@@ -1,0 +1,53 @@
+/* The shared files of this container (region.def): attached once, never blocking, never fatal. */
+#ifndef REGION_H
+#define REGION_H
+#include "../include/egpu_region.h"
+
+#include <stdbool.h>
+
+enum region_state {
+    REGION_ABSENT, /* not a container of ours: everything passes */
+    REGION_READY,
+    REGION_BROKEN, /* memory fails closed, compute fails open; said once on stderr */
+};
+
+/* Attaches at the first call of a process and again in a child after fork; afterwards one load. */
+enum region_state region_state(void);
+
+struct region;
+/* NULL unless READY. */
+struct region *region_get(void);
+
+/* Rows of `limits`: the container's cards. -1 when no row has this uuid ("GPU-..." as NVML writes it). */
+int region_card_count(void);
+int region_card_by_uuid(const char *uuid);
+
+/* A consistent copy, renewed when the agent changed it: one load and one compare otherwise. NULL without a region or row. */
+const struct egpu_card_limits *region_limits(int card);
+
+/* What this process and all processes of the container use; NULL without a region. */
+struct egpu_slot *region_slot(void);
+struct egpu_slot_card *region_slot_card(int card);
+struct egpu_card_usage *region_card_usage(int card);
+
+/* The container's lock over charged bytes. Short: no driver call, no waiting inside. false: the region is broken now. Who
+ * died inside is cleaned up by who comes next: the totals are made anew from the slots of the living. */
+bool region_lock(void);
+void region_unlock(void);
+
+/* Gives back what dead processes held; with the lock held. Returns how many. */
+int region_reap(void);
+/* Takes the lock and reaps if nobody looked for REAP_PERIOD_NS. */
+void region_reap_sometimes(void);
+
+/* This container's page of a shared card, writable; NULL when the card is not shared. */
+struct egpu_page *region_page(int card);
+/* The other containers of the card, members with pages only, in the order of their indexes; returns how many. */
+int region_peers(int card, const struct egpu_page **pages, struct egpu_member *members, int max);
+/* What the agent says of the card as a whole; NULL when it is not shared. Read its words by atomic loads. */
+const struct egpu_card *region_card(int card);
+
+/* One sentence on stderr, the first time only; counted in the slot. */
+void region_complain(const char *sentence);
+
+#endif
