@@ -17,6 +17,7 @@
 #include <sys/types.h>
 
 #include "driver.h"
+#include "frames.h"
 
 #define SIM_MAGIC UINT64_C(0x45475055534d3035)
 #define SIM_VERSION 1U
@@ -183,6 +184,7 @@ struct sim_state {
     uint64_t wakes[SIM_PARTICIPANTS_MAX]; /* SIM_NEVER for free places, so that the least is a plain scan */
     struct sim_participant participant[SIM_PARTICIPANTS_MAX];
     struct sim_lane lanes[SIM_LANES_MAX]; /* a sparse file: only lanes in use take room */
+    struct sim_memory memory;             /* likewise; the memory classes are its only writers */
 };
 
 /* --- state.c ------------------------------------------------------------------------------------------------- */
