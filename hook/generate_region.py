@@ -160,6 +160,8 @@ def layout(table: Table) -> str:
         "",
         "",
         "class Layout(NamedTuple):",
+        '    """A struct: its size in bytes and its fields by name."""',
+        "",
         "    size: int",
         "    fields: dict[str, Place]",
         "",

@@ -19,6 +19,8 @@ class RegionError(Exception):
 
 @dataclass(frozen=True)
 class CardLimits:
+    """What a container may use of one card."""
+
     uuid: str
     memory_quota_bytes: int
     core_quota: float = 1.0
@@ -82,6 +84,8 @@ class SlotUsage:
 
 @dataclass(frozen=True)
 class Usage:
+    """What the hook wrote about one container."""
+
     slots: Sequence[SlotUsage]
     cards: Sequence[CardUsage]
     recovery_count: int

@@ -13,6 +13,8 @@ class Place(NamedTuple):
 
 
 class Layout(NamedTuple):
+    """A struct: its size in bytes and its fields by name."""
+
     size: int
     fields: dict[str, Place]
 

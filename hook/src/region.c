@@ -1,0 +1,217 @@
+#define _GNU_SOURCE
+#include "region.h"
+
+#include "clock.h"
+#include "quota.h"
+#include "region_files.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define REGION_PATH_DEFAULT "/run/egpu"
+
+enum {
+    LOCK_SECONDS_MAX = 5,    /* held for microseconds; longer only when its holder is stopped or the file spoilt */
+    COMPLAINT_COUNT_MAX = 32,
+    COMPLAINT_BYTES_MAX = 512,
+};
+static const uint64_t REAP_PERIOD_NS = 1000000000;
+
+enum attachment { UNKNOWN, ABSENT, READY, BROKEN, LEFT };
+
+static struct region region;
+static enum attachment attachment;
+static struct egpu_slot *own_slot;
+static uint64_t own_pid_namespace;
+static pthread_mutex_t attaching = PTHREAD_MUTEX_INITIALIZER;
+static const char *complaints[COMPLAINT_COUNT_MAX];
+
+void region_complain(const char *sentence) {
+    struct egpu_slot *slot = __atomic_load_n(&own_slot, __ATOMIC_ACQUIRE);
+    if (slot != NULL)
+        __atomic_fetch_add(&slot->region_error_count, 1, __ATOMIC_RELAXED);
+    for (int index = 0; index < COMPLAINT_COUNT_MAX; index++) {
+        const char *none = NULL;
+        if (__atomic_compare_exchange_n(&complaints[index], &none, sentence, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+            char line[COMPLAINT_BYTES_MAX];
+            int length = snprintf(line, sizeof line, "egpu: %s\n", sentence);
+            /* One write and no stdio: the program's own buffers stay as they are. */
+            if (length > 0 && write(STDERR_FILENO, line, (size_t)length) < 0)
+                return;
+            return;
+        }
+        if (none == sentence)
+            return;
+    }
+}
+
+static enum attachment map_files(void) {
+    const char *directory = getenv("EGPU_REGION");
+    bool asked = directory != NULL && directory[0] != 0;
+    if (!asked) {
+        directory = REGION_PATH_DEFAULT;
+        if (access(directory, F_OK) != 0)
+            return ABSENT;
+    }
+    char path[REGION_PATH_BYTES_MAX + 16];
+    if (strlen(directory) >= sizeof region.path)
+        return BROKEN;
+    strcpy(region.path, directory);
+    snprintf(path, sizeof path, "%s/limits", region.path);
+    region.limits = region_map(path, sizeof(struct egpu_limits), false);
+    if (region.limits == NULL || !limits_begin(region.limits)) {
+        region_complain("the limits of this container cannot be read: new GPU memory is refused, compute passes");
+        return BROKEN;
+    }
+    snprintf(path, sizeof path, "%s/usage", region.path);
+    region.usage = region_map_usage(path);
+    if (region.usage == NULL || region.usage->head.magic != EGPU_USAGE_MAGIC ||
+        region.usage->head.version != EGPU_REGION_VERSION) {
+        region_complain("the usage file of this container cannot be used: new GPU memory is refused, compute passes");
+        return BROKEN;
+    }
+    return READY;
+}
+
+static bool lock_usage(void) {
+    struct timespec until;
+    /* The lock's own clock: a holder never waits inside, so this wait is over before any modelled time could pass. */
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += LOCK_SECONDS_MAX;
+    pthread_mutex_t *mutex = (pthread_mutex_t *)(void *)region.usage->head.mutex;
+    int error = pthread_mutex_timedlock(mutex, &until);
+    if (error == EOWNERDEAD) {
+        /* Before the totals are made anew: who dies in between leaves the lock to be recovered once more. */
+        for (uint32_t card = 0; card < EGPU_CARD_COUNT_MAX; card++)
+            quota_recompute(region.usage, card);
+        __atomic_fetch_add(&region.usage->head.recovery_count, 1, __ATOMIC_RELAXED);
+        error = pthread_mutex_consistent(mutex);
+    }
+    if (error != 0)
+        region_complain("the lock of this container's usage cannot be had: this allocation is refused");
+    return error == 0;
+}
+
+static void unlock_usage(void) { pthread_mutex_unlock((pthread_mutex_t *)(void *)region.usage->head.mutex); }
+
+static enum attachment take_slot(void) {
+    struct process_identity self = process_self();
+    own_pid_namespace = self.pid_namespace;
+    if (!lock_usage())
+        return BROKEN;
+    struct egpu_slot *slot = slot_take(&region, self);
+    unlock_usage();
+    if (slot == NULL) {
+        region_complain("more processes than this container has slots for: new GPU memory is refused, compute passes");
+        return BROKEN;
+    }
+    __atomic_store_n(&own_slot, slot, __ATOMIC_RELEASE);
+    return READY;
+}
+
+static void before_fork(void) { pthread_mutex_lock(&attaching); }
+static void after_fork_in_parent(void) { pthread_mutex_unlock(&attaching); }
+/* The child is another process: it has no slot until it asks for one, and none of its parent's charge. */
+static void after_fork_in_child(void) {
+    pthread_mutex_init(&attaching, NULL);
+    limits_after_fork();
+    __atomic_store_n(&own_slot, NULL, __ATOMIC_RELEASE);
+    if (attachment == READY || attachment == LEFT)
+        __atomic_store_n(&attachment, UNKNOWN, __ATOMIC_RELEASE);
+}
+
+static enum attachment attach(void) {
+    static bool fork_watched;
+    pthread_mutex_lock(&attaching);
+    enum attachment now = attachment;
+    if (now == UNKNOWN) {
+        if (!fork_watched)
+            pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+        fork_watched = true;
+        now = region.usage == NULL ? map_files() : READY;
+        if (now == READY)
+            now = take_slot();
+        __atomic_store_n(&attachment, now, __ATOMIC_RELEASE);
+    }
+    pthread_mutex_unlock(&attaching);
+    return now;
+}
+
+static enum attachment attached(void) {
+    enum attachment now = __atomic_load_n(&attachment, __ATOMIC_ACQUIRE);
+    return __builtin_expect(now == UNKNOWN, 0) ? attach() : now;
+}
+
+enum region_state region_state(void) {
+    switch (attached()) {
+    case READY:
+        return REGION_READY;
+    case BROKEN:
+        return REGION_BROKEN;
+    default:
+        return REGION_ABSENT;
+    }
+}
+
+struct region *region_get(void) { return attached() == READY ? &region : NULL; }
+
+/* NULL for an instant is possible: fork and exit take the slot away. */
+struct egpu_slot *region_slot(void) { return attached() == READY ? __atomic_load_n(&own_slot, __ATOMIC_ACQUIRE) : NULL; }
+
+struct egpu_slot_card *region_slot_card(int card) {
+    struct egpu_slot *slot = region_slot();
+    return slot != NULL && card >= 0 && card < (int)EGPU_CARD_COUNT_MAX ? &slot->cards[card] : NULL;
+}
+
+struct egpu_card_usage *region_card_usage(int card) {
+    return card >= 0 && card < (int)EGPU_CARD_COUNT_MAX && region_get() != NULL ? &region.usage->cards[card] : NULL;
+}
+
+bool region_lock(void) { return region_get() != NULL && lock_usage(); }
+void region_unlock(void) { unlock_usage(); }
+
+int region_reap(void) {
+    struct egpu_usage *usage = region.usage;
+    int reaped = 0;
+    __atomic_store_n(&usage->head.reap_ns, clock_now_ns(), __ATOMIC_RELAXED);
+    for (uint32_t index = 0; index < usage->head.slot_count_used && index < EGPU_SLOT_COUNT_MAX; index++) {
+        struct egpu_slot *slot = &usage->slots[index];
+        if (slot->pid == 0 || slot == own_slot || process_alive(slot, own_pid_namespace))
+            continue;
+        slot_release(usage, slot);
+        reaped++;
+    }
+    __atomic_fetch_add(&usage->head.reaped_count, (uint64_t)reaped, __ATOMIC_RELAXED);
+    return reaped;
+}
+
+void region_reap_sometimes(void) {
+    if (region_get() == NULL)
+        return;
+    uint64_t now = clock_now_ns();
+    uint64_t last = __atomic_load_n(&region.usage->head.reap_ns, __ATOMIC_RELAXED);
+    /* A time in the future was written before a restart of the node or of a simulated clock. */
+    if (now >= last && now - last < REAP_PERIOD_NS)
+        return;
+    if (region_lock()) {
+        region_reap();
+        region_unlock();
+    }
+}
+
+/* exit without free: the charge goes back now and not when someone finds the process gone. A child made by a bare clone
+ * has its parent's slot and must leave it alone. */
+__attribute__((destructor)) static void leave(void) {
+    struct egpu_slot *slot = __atomic_load_n(&own_slot, __ATOMIC_ACQUIRE);
+    if (attachment != READY || slot == NULL || slot->pid != (uint64_t)getpid() || !lock_usage())
+        return;
+    __atomic_store_n(&attachment, LEFT, __ATOMIC_RELEASE);
+    __atomic_store_n(&own_slot, NULL, __ATOMIC_RELEASE);
+    slot_release(region.usage, slot);
+    unlock_usage();
+}

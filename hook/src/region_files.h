@@ -1,0 +1,43 @@
+/* Inside of region*.c: mapping the files, who a process is, and the words those share. */
+#ifndef REGION_FILES_H
+#define REGION_FILES_H
+#include "region.h"
+
+#include <pthread.h>
+#include <stddef.h>
+
+enum { REGION_PATH_BYTES_MAX = 4096 };
+
+struct region {
+    char path[REGION_PATH_BYTES_MAX];
+    const struct egpu_limits *limits;
+    struct egpu_usage *usage;
+};
+
+/* Who a process is for as long as it lives and never again. */
+struct process_identity {
+    uint64_t pid;
+    uint64_t start_time;
+    uint64_t pid_namespace;
+};
+
+/* Maps the whole of a file that must have at least these bytes; NULL when it cannot be. */
+void *region_map(const char *path, size_t bytes, bool writable);
+/* Maps `usage` and prepares it if nobody did; NULL when it cannot be. */
+struct egpu_usage *region_map_usage(const char *path);
+
+struct process_identity process_self(void);
+/* false only when it is certain: another process of that identity is not there, or a zombie. */
+bool process_alive(const struct egpu_slot *slot, uint64_t own_pid_namespace);
+
+/* A slot for this process, with everything a former image of it (before exec) held given back; NULL when all are taken. */
+struct egpu_slot *slot_take(struct region *region, struct process_identity self);
+/* The slot's owner is gone or going: with the lock held. */
+void slot_release(struct egpu_usage *usage, struct egpu_slot *slot);
+
+/* The first copy of the limits; false when the file is not one we can read. */
+bool limits_begin(const struct egpu_limits *limits);
+/* Locks of this process that a child must not inherit in the locked state. */
+void limits_after_fork(void);
+
+#endif

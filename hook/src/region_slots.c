@@ -1,0 +1,117 @@
+#define _GNU_SOURCE
+#include "quota.h"
+#include "region_files.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { STAT_BYTES_MAX = 1024 };
+
+struct process_state {
+    char letter;
+    uint64_t thread_count;
+    uint64_t start_time;
+};
+
+/* Fields 3, 20 and 22 of /proc/<pid>/stat; the name before them may hold anything, so they are counted from its last ")". */
+static bool read_process_state(const char *pid, struct process_state *state) {
+    char path[64], text[STAT_BYTES_MAX];
+    snprintf(path, sizeof path, "/proc/%s/stat", pid);
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    if (descriptor < 0)
+        return false;
+    ssize_t length = read(descriptor, text, sizeof text - 1);
+    close(descriptor);
+    if (length <= 0)
+        return false;
+    text[length] = 0;
+    const char *rest = strrchr(text, ')');
+    if (rest == NULL || rest[1] != ' ')
+        return false;
+    unsigned long long threads, start;
+    if (sscanf(rest + 2,
+               "%c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %llu %*d %llu",
+               &state->letter, &threads, &start) != 3)
+        return false;
+    state->thread_count = threads;
+    state->start_time = start;
+    return true;
+}
+
+struct process_identity process_self(void) {
+    struct process_state state = {0};
+    struct stat namespace = {0};
+    read_process_state("self", &state);
+    if (stat("/proc/self/ns/pid", &namespace) != 0)
+        namespace.st_ino = 0;
+    return (struct process_identity){(uint64_t)getpid(), state.start_time, namespace.st_ino};
+}
+
+bool process_alive(const struct egpu_slot *slot, uint64_t own_pid_namespace) {
+    /* A PID means nothing in another namespace; the agent sees all and reaps those. */
+    if (slot->pid_namespace != own_pid_namespace)
+        return true;
+    if (kill((pid_t)slot->pid, 0) != 0 && errno == ESRCH)
+        return false;
+    char pid[24];
+    snprintf(pid, sizeof pid, "%llu", (unsigned long long)slot->pid);
+    struct process_state state;
+    /* Without a readable /proc (hidepid, another user) a PID that answers counts as alive. */
+    if (!read_process_state(pid, &state))
+        return kill((pid_t)slot->pid, 0) == 0 || errno != ESRCH;
+    if (state.start_time != slot->start_time)
+        return false;
+    /* A zombie's memory is the driver's again. A leader that left its threads behind is a Z with more than one thread. */
+    return !((state.letter == 'Z' || state.letter == 'X') && state.thread_count <= 1);
+}
+
+void slot_release(struct egpu_usage *usage, struct egpu_slot *slot) {
+    for (uint32_t card = 0; card < EGPU_CARD_COUNT_MAX; card++)
+        quota_depart(&usage->cards[card], &slot->cards[card]);
+    __atomic_store_n(&slot->pid, 0, __ATOMIC_RELEASE);
+}
+
+static struct egpu_slot *find(struct egpu_usage *usage, struct process_identity self) {
+    for (uint32_t index = 0; index < usage->head.slot_count_used; index++) {
+        struct egpu_slot *slot = &usage->slots[index];
+        if (slot->pid == self.pid && slot->pid_namespace == self.pid_namespace)
+            return slot;
+    }
+    return NULL;
+}
+
+static struct egpu_slot *find_free(struct egpu_usage *usage) {
+    for (uint32_t index = 0; index < EGPU_SLOT_COUNT_MAX; index++)
+        if (usage->slots[index].pid == 0) {
+            if (index >= usage->head.slot_count_used)
+                __atomic_store_n(&usage->head.slot_count_used, index + 1, __ATOMIC_RELEASE);
+            return &usage->slots[index];
+        }
+    return NULL;
+}
+
+struct egpu_slot *slot_take(struct region *region, struct process_identity self) {
+    struct egpu_usage *usage = region->usage;
+    /* The same PID: a former image of this process (exec keeps PID and start time), or a dead one with a number that came
+     * back. Either way what it held is gone. */
+    struct egpu_slot *former = find(usage, self);
+    if (former != NULL)
+        slot_release(usage, former);
+    struct egpu_slot *slot = find_free(usage);
+    if (slot == NULL && region_reap() > 0)
+        slot = find_free(usage);
+    if (slot == NULL)
+        return NULL;
+    /* A process that was killed while it filled this slot, or a spoilt file, may have left words behind. */
+    memset(slot, 0, sizeof *slot);
+    slot->start_time = self.start_time;
+    slot->pid_namespace = self.pid_namespace;
+    __atomic_store_n(&slot->pid, self.pid, __ATOMIC_RELEASE);
+    return slot;
+}
