@@ -256,7 +256,11 @@ struct egpu_page {
     int64_t tokens_ns; /* left in the bucket */
     uint64_t hold_until_ns; /* a high priority keeps low ones waiting until then */
     uint64_t submitted_estimate_ns; /* all work ever submitted, by learned cost */
-    uint64_t reserved_compute_[8]; /* zero */
+    uint64_t wanting_until_ns; /* work of this container waits to be submitted, as of now; expires by itself */
+    uint64_t busy_until_ns; /* work of this container is on the card, as far as it is known; expires by itself */
+    int64_t tokens_at_ns; /* when tokens_ns was written */
+    uint64_t probe_until_ns; /* this container measures a kernel alone; the others hold theirs until then */
+    uint64_t reserved_compute_[4]; /* zero */
     uint64_t resident_bytes; /* of oversubscribed memory on the card */
     uint64_t virtual_bytes; /* of oversubscribed memory */
     uint64_t wanted_bytes; /* what the work of the last seconds touches */
@@ -283,7 +287,11 @@ _Static_assert(offsetof(struct egpu_page, busy_ns) == 32, "egpu_page.busy_ns");
 _Static_assert(offsetof(struct egpu_page, tokens_ns) == 40, "egpu_page.tokens_ns");
 _Static_assert(offsetof(struct egpu_page, hold_until_ns) == 48, "egpu_page.hold_until_ns");
 _Static_assert(offsetof(struct egpu_page, submitted_estimate_ns) == 56, "egpu_page.submitted_estimate_ns");
-_Static_assert(offsetof(struct egpu_page, reserved_compute_) == 64, "egpu_page.reserved_compute_");
+_Static_assert(offsetof(struct egpu_page, wanting_until_ns) == 64, "egpu_page.wanting_until_ns");
+_Static_assert(offsetof(struct egpu_page, busy_until_ns) == 72, "egpu_page.busy_until_ns");
+_Static_assert(offsetof(struct egpu_page, tokens_at_ns) == 80, "egpu_page.tokens_at_ns");
+_Static_assert(offsetof(struct egpu_page, probe_until_ns) == 88, "egpu_page.probe_until_ns");
+_Static_assert(offsetof(struct egpu_page, reserved_compute_) == 96, "egpu_page.reserved_compute_");
 _Static_assert(offsetof(struct egpu_page, resident_bytes) == 128, "egpu_page.resident_bytes");
 _Static_assert(offsetof(struct egpu_page, virtual_bytes) == 136, "egpu_page.virtual_bytes");
 _Static_assert(offsetof(struct egpu_page, wanted_bytes) == 144, "egpu_page.wanted_bytes");

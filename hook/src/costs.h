@@ -1,0 +1,28 @@
+/* Learned costs: how long one launch of a (function, grid, block) takes when it has the card to itself.
+ * Pure: private to a process, the caller serialises. */
+#ifndef EGPU_COSTS_H
+#define EGPU_COSTS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define COSTS_ENTRIES 4096u       /* power of two; later keys replace older ones of the same place */
+#define COSTS_PLACES 8u           /* how far a key may lie from its place */
+#define COSTS_STALE_NS 5000000000ull /* measured longer ago than this: worth a probe when always contended */
+
+struct cost_entry {
+    uint64_t key;        /* 0: free */
+    uint64_t cost_ns;    /* 0: never measured */
+    uint64_t clean_ns;   /* when it was last measured alone, 0: never */
+};
+
+struct costs {
+    struct cost_entry entries[COSTS_ENTRIES];
+};
+
+uint64_t costs_key(const void *function, uint64_t grid, uint64_t block);
+struct cost_entry *costs_find(struct costs *costs, uint64_t key);
+void costs_learn(struct cost_entry *entry, uint64_t elapsed_ns, bool clean, uint64_t now_ns);
+bool costs_stale(const struct cost_entry *entry, uint64_t now_ns);
+
+#endif

@@ -1,0 +1,179 @@
+#include "throttle.h"
+
+static int64_t load(const int64_t *word) { return __atomic_load_n(word, __ATOMIC_RELAXED); }
+
+static uint64_t least(uint64_t one, uint64_t other) { return one < other ? one : other; }
+
+static uint64_t most(uint64_t one, uint64_t other) { return one > other ? one : other; }
+
+static uint64_t part_of(uint64_t ns, uint32_t parts) { return ns / THROTTLE_QUOTA_WHOLE * parts + ns % THROTTLE_QUOTA_WHOLE * parts / THROTTLE_QUOTA_WHOLE; }
+
+/* Adds within [low, high], but never pulls back what is already outside: a lowered ceiling takes effect by spending. */
+static void add_within(int64_t *word, int64_t amount, int64_t low, int64_t high) {
+    int64_t before = load(word), after;
+    do {
+        after = before + amount;
+        if (amount > 0 && after > high) after = before > high ? before : high;
+        if (amount < 0 && after < low) after = before < low ? before : low;
+    } while (!__atomic_compare_exchange_n(word, &before, after, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+}
+
+bool throttle_limited(const struct throttle_limits *limits) {
+    return limits->core_quota != 0 && limits->core_quota < THROTTLE_QUOTA_WHOLE;
+}
+
+static uint32_t quota_of(const struct throttle_limits *limits) {
+    return throttle_limited(limits) ? limits->core_quota : THROTTLE_QUOTA_WHOLE;
+}
+
+void throttle_refill(struct throttle_bucket *bucket, const struct throttle_limits *limits, uint64_t now_ns,
+                     bool wanting) {
+    uint64_t before = __atomic_load_n(&bucket->refilled_ns, __ATOMIC_RELAXED);
+    bool wanted = wanting && __atomic_load_n(&bucket->wanted_ns, __ATOMIC_RELAXED) + THROTTLE_SLICE_NS_MAX >= before;
+    if (wanting) __atomic_store_n(&bucket->wanted_ns, now_ns, __ATOMIC_RELAXED);
+    if (before >= now_ns) return;
+    /* Only the one that moves the stamp adds, so two processes never add the same time twice. */
+    if (!__atomic_compare_exchange_n(&bucket->refilled_ns, &before, now_ns, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+        return;
+    uint64_t passed_ns = before == 0 ? 0 : now_ns - before;
+    int64_t ceiling = (int64_t)(wanted ? THROTTLE_OWED_NS_MAX : THROTTLE_IDLE_NS_MAX);
+    if (passed_ns > 60000 * THROTTLE_MS) passed_ns = 60000 * THROTTLE_MS;
+    add_within(&bucket->tokens_ns, (int64_t)part_of(passed_ns, quota_of(limits)), 0, ceiling);
+    if (before == 0) passed_ns = THROTTLE_PROBE_CREDIT_NS_MAX * THROTTLE_QUOTA_WHOLE / THROTTLE_PROBE_PARTS;
+    add_within(&bucket->probe_credit_ns, (int64_t)part_of(passed_ns, THROTTLE_PROBE_PARTS), 0,
+               (int64_t)THROTTLE_PROBE_CREDIT_NS_MAX);
+}
+
+void throttle_charge(struct throttle_bucket *bucket, int64_t cost_ns, bool borrowed) {
+    if (borrowed) {
+        __atomic_fetch_add(&bucket->borrowed_ns, (uint64_t)cost_ns, __ATOMIC_RELAXED);
+        return;
+    }
+    __atomic_fetch_add(&bucket->charged_ns, (uint64_t)cost_ns, __ATOMIC_RELAXED);
+    add_within(&bucket->tokens_ns, -cost_ns, -(int64_t)THROTTLE_DEBT_NS_MAX, (int64_t)THROTTLE_OWED_NS_MAX);
+}
+
+void throttle_probe_honoured(struct throttle_bucket *bucket, uint64_t waited_ns) {
+    add_within(&bucket->probe_credit_ns, -(int64_t)waited_ns, -(int64_t)THROTTLE_PROBE_CREDIT_NS_MAX, 0);
+}
+
+bool throttle_active(const struct throttle_peer *peer, uint64_t now_ns) {
+    return peer->busy_until_ns > now_ns || peer->wanting_until_ns > now_ns;
+}
+
+/* The page holds the tokens of a moment ago; what was earned since is added as the peer itself will add it. */
+static bool entitled(const struct throttle_peer *peer, uint64_t now_ns) {
+    if (!throttle_active(peer, now_ns)) return false;
+    uint64_t passed_ns = now_ns > peer->tokens_at_ns ? now_ns - peer->tokens_at_ns : 0;
+    return peer->tokens_ns + (int64_t)part_of(least(passed_ns, THROTTLE_SLICE_NS_MAX), quota_of(&peer->limits)) > 0;
+}
+
+static struct throttle_decision wait_until(enum throttle_reason reason, uint64_t until_ns, uint64_t now_ns) {
+    uint64_t earliest_ns = now_ns + THROTTLE_POLL_NS_MIN, latest_ns = now_ns + THROTTLE_SLICE_NS_MAX;
+    return (struct throttle_decision){.reason = reason, .until_ns = least(most(until_ns, earliest_ns), latest_ns)};
+}
+
+static bool high_has_work(const struct throttle_peer *peers, int count, uint64_t now_ns) {
+    for (int each = 0; each < count; each++)
+        if (peers[each].limits.priority == THROTTLE_HIGH &&
+            (throttle_active(&peers[each], now_ns) || peers[each].hold_until_ns > now_ns))
+            return true;
+    return false;
+}
+
+static bool entitled_peer(const struct throttle_limits *limits, const struct throttle_ask *ask,
+                          const struct throttle_peer *peers, int count) {
+    for (int each = 0; each < count; each++)
+        if (peers[each].limits.priority <= limits->priority && entitled(&peers[each], ask->now_ns)) return true;
+    return false;
+}
+
+/* Somebody else measures: we hold our launch; or we do: nothing of the others may be in flight. */
+static bool probe_in_the_way(const struct throttle_bucket *bucket, const struct throttle_limits *limits,
+                             const struct throttle_ask *ask, const struct throttle_peer *peers, int count) {
+    if (limits->priority == THROTTLE_HIGH && !throttle_limited(limits)) return false;
+    for (int each = 0; each < count; each++) {
+        bool theirs = peers[each].probe_until_ns > ask->now_ns;
+        if (theirs && peers[each].probe_until_ns < ask->now_ns + THROTTLE_PROBE_NS_MAX &&
+            (!ask->probing || peers[each].index < ask->index) && load(&bucket->probe_credit_ns) > 0)
+            return true;
+        if (ask->probing && peers[each].busy_until_ns > ask->now_ns) return true;
+    }
+    return false;
+}
+
+static struct throttle_decision wait_for_tokens(const struct throttle_limits *limits, int64_t tokens_ns,
+                                                uint64_t now_ns, enum throttle_reason reason) {
+    uint64_t missing_ns = (uint64_t)(1 - tokens_ns);
+    uint64_t until_ns = now_ns + (missing_ns * THROTTLE_QUOTA_WHOLE + limits->core_quota - 1) / limits->core_quota;
+    if (reason == THROTTLE_WAIT_ENTITLED) until_ns = least(until_ns, now_ns + THROTTLE_POLL_NS);
+    return wait_until(reason, until_ns, now_ns);
+}
+
+static bool too_far_ahead(const struct throttle_limits *limits, const struct throttle_ask *ask) {
+    uint64_t bound_ns = limits->priority == THROTTLE_LOW ? THROTTLE_AHEAD_NS_LOW : THROTTLE_AHEAD_NS_HIGH;
+    if (limits->priority == THROTTLE_HIGH && !throttle_limited(limits)) return false;
+    return ask->ahead_unknown || ask->ahead_ns > bound_ns;
+}
+
+static struct throttle_decision wait_for_own_work(const struct throttle_limits *limits,
+                                                  const struct throttle_ask *ask) {
+    uint64_t bound_ns = limits->priority == THROTTLE_LOW ? THROTTLE_AHEAD_NS_LOW : THROTTLE_AHEAD_NS_HIGH;
+    uint64_t later_ns = ask->ahead_ns > bound_ns ? ask->ahead_ns - bound_ns : 0;
+    /* The first batch is late when others run between: a sixteenth of it is soon enough to look again. */
+    later_ns = most(least(later_ns, ask->head_ns), ask->head_ns / 16);
+    if (ask->ahead_unknown) later_ns = THROTTLE_POLL_NS_MIN * 2;
+    return wait_until(THROTTLE_WAIT_AHEAD, ask->now_ns + least(later_ns, THROTTLE_MS), ask->now_ns);
+}
+
+struct throttle_decision throttle_decide(struct throttle_bucket *bucket, const struct throttle_limits *limits,
+                                         const struct throttle_ask *ask, const struct throttle_peer *peers, int count) {
+    uint64_t now_ns = ask->now_ns;
+    struct throttle_decision pass = {.reason = THROTTLE_PASS, .until_ns = now_ns};
+    bool patient = now_ns < ask->since_ns + THROTTLE_WAIT_NS_MAX;
+    throttle_refill(bucket, limits, now_ns, true);
+    if (limits->priority == THROTTLE_LOW && high_has_work(peers, count, now_ns)) {
+        if (patient) return wait_until(THROTTLE_WAIT_PRIORITY, now_ns + THROTTLE_POLL_NS, now_ns);
+        pass.late = true;
+    }
+    if (throttle_limited(limits)) {
+        int64_t tokens_ns = load(&bucket->tokens_ns);
+        /* This wait needs no patience: it is as long as the debt and ends without anybody's help. */
+        if (tokens_ns <= 0 && limits->policy == THROTTLE_HARD)
+            return wait_for_tokens(limits, tokens_ns, now_ns, THROTTLE_WAIT_QUOTA);
+        if (tokens_ns <= 0 && entitled_peer(limits, ask, peers, count))
+            return wait_for_tokens(limits, tokens_ns, now_ns, THROTTLE_WAIT_ENTITLED);
+        pass.borrowed = tokens_ns <= 0;
+    }
+    if (patient && probe_in_the_way(bucket, limits, ask, peers, count))
+        return wait_until(THROTTLE_WAIT_PROBE, now_ns + THROTTLE_POLL_NS / 2, now_ns);
+    if (too_far_ahead(limits, ask)) {
+        if (patient) return wait_for_own_work(limits, ask);
+        pass.late = true;
+    }
+    return pass;
+}
+
+/* Alone on the card the events tell the truth. Contended they also hold the time of others, so the learned cost is
+ * charged; a kernel never measured pays what nobody else was charged for. What stays over when all have paid (kernels
+ * whose time depends on data) is shared by the same ratio, slowly, for charges of peers are seen late. */
+uint64_t throttle_attribute(struct throttle_ledger *ledger, const struct throttle_span *span) {
+    if (!span->contended) {
+        ledger->unattributed_ns = 0;
+        return span->elapsed_ns;
+    }
+    if (span->learned_ns == 0) {
+        uint64_t rest_ns = span->elapsed_ns > span->peers_busy_ns ? span->elapsed_ns - span->peers_busy_ns : 0;
+        return most(rest_ns, span->elapsed_ns / 64);
+    }
+    uint64_t cost_ns = least(span->learned_ns, span->elapsed_ns);
+    ledger->unattributed_ns += (int64_t)span->elapsed_ns - (int64_t)cost_ns - (int64_t)span->peers_busy_ns;
+    if (ledger->unattributed_ns < -(int64_t)THROTTLE_UNATTRIBUTED_NS_MIN)
+        ledger->unattributed_ns = -(int64_t)THROTTLE_UNATTRIBUTED_NS_MIN;
+    if (ledger->unattributed_ns <= (int64_t)THROTTLE_UNATTRIBUTED_NS_MIN) return cost_ns;
+    uint64_t over_ns = (uint64_t)ledger->unattributed_ns - THROTTLE_UNATTRIBUTED_NS_MIN;
+    uint64_t whole_ns = cost_ns + span->peers_busy_ns;
+    uint64_t share_ns = (uint64_t)((double)over_ns / 16 * (double)cost_ns / (double)whole_ns);
+    ledger->unattributed_ns -= (int64_t)(over_ns / 16);
+    return least(cost_ns + share_ns, span->elapsed_ns);
+}

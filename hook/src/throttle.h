@@ -1,0 +1,126 @@
+/* Compute limits as a pure idea: who may submit work to a card, and who pays for the time it took.
+ *
+ * State and time come in as arguments; nothing here calls the driver, the clock, a file or a lock. The bucket lies in
+ * memory shared by the processes of one container, so its words are changed atomically; what peers want is read from
+ * pages they alone write, so every word of theirs expires by itself and a dead peer is an idle one.
+ */
+#ifndef EGPU_THROTTLE_H
+#define EGPU_THROTTLE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define THROTTLE_QUOTA_WHOLE 10000u        /* parts of a whole card */
+#define THROTTLE_MS 1000000ull
+
+/* Waits for others end here and the launch passes: a collective over several cards would hang for ever otherwise. */
+#define THROTTLE_WAIT_NS_MAX (200 * THROTTLE_MS)
+/* A wait for tokens ends by itself; it is cut into slices so that a changed quota is seen. */
+#define THROTTLE_SLICE_NS_MAX (20 * THROTTLE_MS)
+/* Idle containers keep this much for a burst: more would show as a second above quota. */
+#define THROTTLE_IDLE_NS_MAX (5 * THROTTLE_MS)
+/* Time that a container was owed while it wanted to run: enough for a few 20 ms kernels of neighbours in a row. */
+#define THROTTLE_OWED_NS_MAX (200 * THROTTLE_MS)
+/* A kernel of minutes must not lock its container out for hours. */
+#define THROTTLE_DEBT_NS_MAX (1000 * THROTTLE_MS)
+/* Outstanding work: what a high-priority launch may find before it, and what keeps a card busy between two looks. */
+#define THROTTLE_AHEAD_NS_LOW (THROTTLE_MS * 8 / 10)
+#define THROTTLE_AHEAD_NS_HIGH (4 * THROTTLE_MS)
+/* Gaps between kernels of a high-priority task are not filled with kernels that may be long. */
+#define THROTTLE_HOLD_NS THROTTLE_MS
+#define THROTTLE_POLL_NS 100000ull
+#define THROTTLE_POLL_NS_MIN 10000ull
+/* A clean measurement: peers hold their launches, at most this part of the time and this much at once. */
+#define THROTTLE_PROBE_CREDIT_NS_MAX (200 * THROTTLE_MS)
+#define THROTTLE_PROBE_PARTS 200u          /* of THROTTLE_QUOTA_WHOLE: 2 % of the time */
+#define THROTTLE_PROBE_NS_MAX (40 * THROTTLE_MS)
+/* Time that nobody was charged for is looked at when it is more than batches in flight can explain. */
+#define THROTTLE_UNATTRIBUTED_NS_MIN (50 * THROTTLE_MS)
+
+enum throttle_policy { THROTTLE_HARD = 0, THROTTLE_SOFT = 1 };
+enum throttle_priority { THROTTLE_HIGH = 0, THROTTLE_LOW = 1 };
+
+enum throttle_reason {
+    THROTTLE_PASS = 0,
+    THROTTLE_WAIT_PRIORITY,  /* a high-priority container has work or had it a moment ago */
+    THROTTLE_WAIT_PROBE,     /* a peer measures its kernels alone, or we wait for the card to empty for our own probe */
+    THROTTLE_WAIT_QUOTA,     /* no tokens */
+    THROTTLE_WAIT_ENTITLED,  /* soft: no tokens, and somebody who has some wants to run */
+    THROTTLE_WAIT_AHEAD,     /* enough of our own work is outstanding */
+};
+
+/* 64 words in the usage file, one bucket per container and card. */
+struct throttle_bucket {
+    int64_t tokens_ns;
+    uint64_t refilled_ns;
+    uint64_t wanted_ns;         /* the last moment work waited or ran */
+    int64_t probe_credit_ns;
+    uint64_t charged_ns;
+    uint64_t borrowed_ns;
+    uint64_t waited_ns;
+    uint64_t passed_late;       /* launches that went ahead because waiting reached its bound */
+    uint64_t reserved[56];
+};
+_Static_assert(sizeof(struct throttle_bucket) == 512, "the usage file reserves 64 words");
+
+struct throttle_limits {
+    uint32_t core_quota;  /* parts per 10,000 of a card; 0 means nobody set one */
+    uint32_t policy;
+    uint32_t priority;
+};
+
+/* What a peer said of itself in its page, with what the agent says of it. */
+struct throttle_peer {
+    struct throttle_limits limits;
+    uint64_t wanting_until_ns;
+    uint64_t busy_until_ns;
+    uint64_t hold_until_ns;
+    uint64_t probe_until_ns;
+    uint64_t busy_ns;          /* total charged */
+    int64_t tokens_ns;
+    uint64_t tokens_at_ns;
+    uint32_t index;            /* place on the card: of two that probe the lower one goes first */
+};
+
+struct throttle_ask {
+    uint64_t now_ns;
+    uint64_t since_ns;       /* when this launch first asked */
+    uint64_t ahead_ns;       /* learned cost of our work not finished, less the progress of its first batch */
+    uint64_t head_ns;        /* cost of the batch that runs now */
+    uint32_t index;
+    bool ahead_unknown;      /* something outstanding was never measured */
+    bool probing;            /* we hold the probe and want the card to be empty first */
+};
+
+struct throttle_decision {
+    enum throttle_reason reason;
+    uint64_t until_ns;   /* ask again then, or earlier */
+    bool borrowed;       /* passes without tokens: not charged to the bucket */
+    bool late;           /* passes because the wait reached its bound */
+};
+
+/* One finished batch. */
+struct throttle_span {
+    uint64_t elapsed_ns;     /* between its events: includes waiting for others */
+    uint64_t learned_ns;     /* sum of learned costs, 0 when one of them is unknown */
+    uint64_t peers_busy_ns;  /* what peers were charged meanwhile */
+    bool contended;
+};
+
+/* Of one process: time of contended batches that nobody was charged for so far. */
+struct throttle_ledger {
+    int64_t unattributed_ns;
+};
+
+struct throttle_decision throttle_decide(struct throttle_bucket *bucket, const struct throttle_limits *limits,
+                                         const struct throttle_ask *ask, const struct throttle_peer *peers, int count);
+void throttle_refill(struct throttle_bucket *bucket, const struct throttle_limits *limits, uint64_t now_ns,
+                     bool wanting);
+/* Negative costs give back: a launch is charged its learned cost, the batch the difference to what it took. */
+void throttle_charge(struct throttle_bucket *bucket, int64_t cost_ns, bool borrowed);
+uint64_t throttle_attribute(struct throttle_ledger *ledger, const struct throttle_span *span);
+bool throttle_limited(const struct throttle_limits *limits);
+bool throttle_active(const struct throttle_peer *peer, uint64_t now_ns);
+void throttle_probe_honoured(struct throttle_bucket *bucket, uint64_t waited_ns);
+
+#endif
