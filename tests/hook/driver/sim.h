@@ -65,7 +65,7 @@ struct sim_lane {
     uint32_t used;
     uint32_t process; /* index into processes */
     uint32_t engine;
-    uint32_t active_position; /* place in the engine's list of lanes with pending work, + 1; 0 = idle */
+    uint32_t active; /* has pending work: stands in the engine's list */
     uint64_t head; /* first ticket that may be pending */
     uint64_t tail; /* last ticket given; tickets begin at 1 */
     uint64_t pending;
@@ -175,7 +175,7 @@ struct sim_state {
     uint64_t trace_count;
     uint32_t processes_high;
     uint32_t lanes_high;
-    uint32_t changes; /* futex of the wall clock: an operation ended out of turn */
+    uint32_t changes; /* futex of the wall clock: something ended out of turn */
     uint32_t managed_lock;
     uint64_t reserved[32];
     struct sim_card card[SIM_CARDS_MAX];
@@ -198,8 +198,9 @@ uint32_t sim_process_index(void);
 bool sim_process_alive(const struct sim_process *process);
 void sim_reap(void);   /* under the lock: ends processes that died; at most every 50 ms of real time */
 void sim_end_process(uint32_t process); /* under the lock: its queues, threads and bytes vanish */
-/* Memory classes hang here what has to be undone besides shares[].bytes (called under the lock, any process). */
-extern void (*sim_end_process_memory)(uint32_t process);
+/* What else has to be undone when a process ends, besides queues, threads and shares[].bytes: called under the lock, in
+ * whichever process found out. */
+#define SIM_END_HOOKS_MAX 8
 void sim_end_hook(void (*end)(uint32_t process));
 uint64_t sim_environment(const char *name, uint64_t fallback); /* a number from the environment */
 
@@ -234,7 +235,8 @@ struct sim_point { /* an operation in its lane; ticket 0 = long past */
 };
 
 struct sim_point sim_enqueue(int card, enum sim_kind kind, uint64_t duration_ns, const struct sim_point after[2]);
-bool sim_room(int card, enum sim_kind kind); /* false: SIM_LANE_PENDING_MAX operations are pending, wait first */
+/* false: SIM_LANE_PENDING_MAX operations are pending, wait for `until` first */
+bool sim_room(int card, enum sim_kind kind, struct sim_point *until);
 bool sim_point_done(struct sim_point point, uint64_t *completed_ns);
 void sim_point_complete(struct sim_point point); /* a host function has ended */
 uint64_t sim_point_foretell(struct sim_point point); /* never later than its end; later than now */
