@@ -122,8 +122,8 @@ def routes_c(rows: list[Row], defined: set[str]) -> str:
             f"    return route_first({index}) ? {row.table}.{row.name}({row.arguments}) : {absent};\n}}"
         )
         if row.action == "DENY":
-            unused = "".join(f"    (void)a{i};\n" for i in range(len(row.types)))
-            out.append(f"{row.result} {row.name}({row.parameters}) {{\n{unused}    return route_denied({index});\n}}")
+            denial = f"route_denied() ? CUDA_ERROR_NOT_SUPPORTED : real.{row.name}({row.arguments})"
+            out.append(f"{row.result} {row.name}({row.parameters}) {{\n    return {denial};\n}}")
     for table, nvml in (("real", False), ("real_nvml", True)):
         out.append(f"struct {table} {table} = {{")
         out += [f"    .{row.name} = first_{row.name}," for row in rows if row.nvml == nvml]
@@ -172,7 +172,7 @@ def exports_inc(rows: list[Row], defined: set[str]) -> str:
 def _export(row: Row, defined: set[str]) -> str:
     plain = re.sub(r"_(ptds|ptsz)$", "", row.name)
     target = row.name if f"sim_{row.name}" in defined else plain
-    if f"sim_{target}" not in defined:
+    if f"sim_{target}" not in defined and row.action != "RESOLVE":
         unused = "".join(f"    (void)a{i};\n" for i in range(len(row.types)))
         return f'CUresult {row.name}({row.parameters}) {{\n{unused}    return sim_unsupported("{row.name}");\n}}'
     arguments, before, after = [], "", ""
@@ -185,7 +185,8 @@ def _export(row: Row, defined: set[str]) -> str:
             before += f"    {kind.replace('const ', '').removesuffix(' *')} copy{i};\n    if (a{i} != NULL) {{\n"
             before += f"        copy{i} = *a{i};\n        copy{i}.{field} = per_thread(copy{i}.{field});\n    }}\n"
             if not kind.startswith("const "):
-                after += f"    if (a{i} != NULL) {{\n        *a{i} = copy{i};\n    }}\n"
+                after += f"    if (a{i} != NULL) {{\n        copy{i}.{field} = a{i}->{field};\n"
+                after += f"        *a{i} = copy{i};\n    }}\n"
         else:
             arguments.append(f"a{i}")
     call = f"    CUresult result = sim_{target}({', '.join(arguments)});\n{after}    return result;\n"
