@@ -1,0 +1,109 @@
+#define _GNU_SOURCE
+#include "loader.h"
+
+#include <elf.h>
+#include <link.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+// dlvsym(RTLD_NEXT, "dlsym", ...) would do if this library did not export dlvsym as well; a versioned reference to the C
+// library's binds to our own export, which has no version. So the tables are read: dl_iterate_phdr needs no lookup.
+
+struct tables {
+    const ElfW(Sym) *symbols;
+    const char *names;
+    const uint32_t *gnu_hash;
+    const uint32_t *hash;
+    const char *own_name;
+};
+
+static struct loader loader;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static struct tables read_dynamic(const struct dl_phdr_info *object, const ElfW(Dyn) *entry) {
+    struct tables tables = {0};
+    size_t own_name = 0;
+    for (; entry->d_tag != DT_NULL; entry++) {
+        // The loader relocates these in place, except in objects it may not write to (the vDSO).
+        ElfW(Addr) value = entry->d_un.d_ptr;
+        ElfW(Addr) address = value < object->dlpi_addr ? value + object->dlpi_addr : value;
+        if (entry->d_tag == DT_SYMTAB) tables.symbols = (const ElfW(Sym) *)address;
+        else if (entry->d_tag == DT_STRTAB) tables.names = (const char *)address;
+        else if (entry->d_tag == DT_GNU_HASH) tables.gnu_hash = (const uint32_t *)address;
+        else if (entry->d_tag == DT_HASH) tables.hash = (const uint32_t *)address;
+        else if (entry->d_tag == DT_SONAME) own_name = value;
+    }
+    tables.own_name = tables.names != NULL && own_name != 0 ? tables.names + own_name : "";
+    return tables;
+}
+
+// The number of symbols: told by the old hash table; with the GNU one it is behind the last chain.
+static uint32_t symbol_count(const struct tables *tables) {
+    if (tables->hash != NULL) return tables->hash[1];
+    if (tables->gnu_hash == NULL) return 0;
+    const uint32_t buckets = tables->gnu_hash[0], first = tables->gnu_hash[1], bloom = tables->gnu_hash[2];
+    const uint32_t *bucket = tables->gnu_hash + 4 + bloom * (sizeof(ElfW(Addr)) / sizeof(uint32_t));
+    const uint32_t *chain = bucket + buckets;
+    uint32_t last = 0;
+    for (uint32_t i = 0; i < buckets; i++) {
+        if (bucket[i] > last) last = bucket[i];
+    }
+    if (last < first) return first;
+    while ((chain[last - first] & 1U) == 0) last++;
+    return last + 1;
+}
+
+static void *defined(const struct dl_phdr_info *object, const struct tables *tables, const char *name) {
+    const uint32_t count = symbol_count(tables);
+    for (uint32_t i = 1; i < count; i++) {
+        const ElfW(Sym) *symbol = &tables->symbols[i];
+        if (symbol->st_shndx == SHN_UNDEF || (symbol->st_info & 0xfU) != STT_FUNC) continue;
+        if (strcmp(tables->names + symbol->st_name, name) == 0) return (void *)(object->dlpi_addr + symbol->st_value);
+    }
+    return NULL;
+}
+
+static bool is_c_library(const char *name) {
+    return strncmp(name, "libc.so", 7) == 0 || strncmp(name, "libdl.so", 8) == 0 || strncmp(name, "ld-musl", 7) == 0 ||
+           strncmp(name, "libc.musl", 9) == 0;
+}
+
+static int visit(struct dl_phdr_info *object, size_t size, void *unused) {
+    (void)size;
+    (void)unused;
+    for (int i = 0; i < object->dlpi_phnum; i++) {
+        if (object->dlpi_phdr[i].p_type != PT_DYNAMIC) continue;
+        struct tables tables = read_dynamic(object, (const ElfW(Dyn) *)(object->dlpi_addr + object->dlpi_phdr[i].p_vaddr));
+        if (tables.symbols == NULL || tables.names == NULL || !is_c_library(tables.own_name)) continue;
+        // glibc before 2.34 keeps all three in libdl, later ones in libc; either may be visited first.
+        void **found[] = {(void **)&loader.dlsym, (void **)&loader.dlvsym, (void **)&loader.dlmopen};
+        const char *names[] = {"dlsym", "dlvsym", "dlmopen"};
+        for (int k = 0; k < 3; k++) {
+            if (*found[k] == NULL) *found[k] = defined(object, &tables, names[k]);
+        }
+    }
+    return 0;
+}
+
+static void find(void) {
+    dl_iterate_phdr(visit, NULL);
+    if (loader.dlsym == NULL) {
+        fputs("egpu: this C library has no dlsym: the hook cannot be used here\n", stderr);
+        abort();
+    }
+}
+
+const struct loader *loader_get(void) {
+    pthread_once(&once, find);
+    return &loader;
+}
+
+bool loader_is_driver(const char *file) {
+    if (file == NULL) return false;
+    const char *name = strrchr(file, '/');
+    name = name == NULL ? file : name + 1;
+    return strncmp(name, "libcuda.so", 10) == 0 || strncmp(name, "libnvidia-ml.so", 15) == 0;
+}
