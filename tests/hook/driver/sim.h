@@ -201,6 +201,7 @@ void sim_end_process(uint32_t process); /* under the lock: its queues, threads a
 /* What else has to be undone when a process ends, besides queues, threads and shares[].bytes: called under the lock, in
  * whichever process found out. */
 #define SIM_END_HOOKS_MAX 8
+void sim_recover_frames(void); /* frames.c, under the lock: a process died while it moved pages, the lists are made anew */
 void sim_end_hook(void (*end)(uint32_t process));
 uint64_t sim_environment(const char *name, uint64_t fallback); /* a number from the environment */
 
@@ -308,6 +309,15 @@ CUresult sim_stream_of(CUstream handle, struct sim_stream **stream); /* resolves
 int sim_stream_card(CUstream handle); /* -1 = not a stream */
 struct sim_point sim_stream_tail(const struct sim_stream *stream); /* its last operation: "free in stream order" */
 void sim_wait_point(struct sim_point point);
+
+/* --- pools.c, graph_memory.c (memory): for the calls that synchronise, and for graphs ------------------------------- */
+
+/* After a successful synchronisation (stream, context, event; no lock held): pools give back what they keep unused. */
+void sim_pools_synchronised(void);
+CUresult sim_graph_memory_make(int card, size_t bytes, CUdeviceptr *address); /* when an allocation node is made */
+CUresult sim_graph_memory_allocate(CUdeviceptr address); /* at each launch, by the node; OUT_OF_MEMORY when full */
+CUresult sim_graph_memory_free(CUdeviceptr address);     /* likewise, by the free node */
+void sim_graph_memory_end(CUdeviceptr address);          /* the graph is destroyed */
 
 /* --- managed.c (memory): what a kernel that touches memory pays for pages that are not there ------------------------ */
 uint64_t sim_touch_managed(struct sim_context *context, CUdeviceptr pointer, uint64_t bytes);

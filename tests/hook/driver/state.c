@@ -159,6 +159,7 @@ void sim_lock(void)
     if (result == EOWNERDEAD) {
         pthread_mutex_consistent(&shared->mutex);
         shared->reaped_real_ns = 0;
+        sim_recover_frames();
         sim_reap();
         sim_repair();
     } else if (result != 0) {

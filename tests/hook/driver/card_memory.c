@@ -1,0 +1,69 @@
+/* What counts against a card: plain bytes of this process, in the shared state. */
+#include "managed.h"
+
+/* A killed process' bytes are there again at once for whoever needs them, not only at the next look around. */
+static bool end_the_dead(void) {
+    struct sim_state *state = sim_state();
+    bool any = false;
+    for (uint32_t process = 0; process < state->processes_high; process++) {
+        struct sim_process *record = &state->processes[process];
+        if (record->alive && process != sim_process_index() && !sim_process_alive(record)) {
+            sim_end_process(process);
+            any = true;
+        }
+    }
+    return any;
+}
+
+CUresult card_memory_charge(int card, uint64_t bytes) {
+    struct sim_share *share = sim_share(card);
+    struct frames_moved moved = {0, 0};
+    sim_lock();
+    bool fits = frames_make_room(card, bytes, &moved) || (end_the_dead() && frames_make_room(card, bytes, &moved));
+    if (fits) {
+        share->bytes += bytes;
+        if (share->bytes > share->bytes_most)
+            share->bytes_most = share->bytes;
+        sim_state()->card[card].memory_used_bytes += bytes;
+    }
+    sim_unlock();
+    return fits ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+void card_memory_discharge(int card, uint64_t bytes) {
+    struct sim_share *share = sim_share(card);
+    sim_lock();
+    share->bytes -= bytes;
+    sim_state()->card[card].memory_used_bytes -= bytes;
+    sim_unlock();
+}
+
+void card_memory_info(int card, uint64_t *free_bytes, uint64_t *total_bytes) {
+    sim_lock();
+    sim_reap();
+    struct sim_card *record = &sim_state()->card[card];
+    *total_bytes = record->memory_bytes;
+    *free_bytes = record->memory_bytes > record->memory_used_bytes ? record->memory_bytes - record->memory_used_bytes : 0;
+    sim_unlock();
+}
+
+void card_memory_count_context(int card, int64_t bytes) {
+    struct sim_share *share = sim_share(card);
+    sim_lock();
+    share->context_bytes += (uint64_t)bytes;
+    sim_unlock();
+}
+
+void card_memory_count_host(int card, int64_t bytes) {
+    struct sim_share *share = sim_share(card);
+    sim_lock();
+    share->host_bytes += (uint64_t)bytes;
+    sim_unlock();
+}
+
+void card_memory_count_managed(int card, int64_t bytes) {
+    struct sim_share *share = sim_share(card);
+    sim_lock();
+    share->managed_bytes += (uint64_t)bytes;
+    sim_unlock();
+}
