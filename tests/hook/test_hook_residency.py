@@ -1,0 +1,89 @@
+"""Oversubscription as an idea: residency.c on a model card, by discrete events from seeds.
+
+The model is unkind: every kernel touches its whole set, moving blocks the card, and plans are a little out of date.
+"""
+
+import operator
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FLAGS = ("-std=gnu11", "-O2", "-g", "-Wall", "-Wextra")
+STRICT = ("-Werror",)  # Not with sanitizers: gcc 12 then warns of bounds that it checks itself.
+SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+RUN_SECONDS_MAX = 60
+
+Figures = dict[str, float]
+Bound = tuple[str, Callable[[float, float], bool], float]
+
+
+def build(folder: Path, *, flags: tuple[str, ...] = STRICT) -> Path:
+    program = folder / "residency_simulation"
+    sources = [ROOT / "tests/hook/ideas/residency_simulation.c", ROOT / "hook/src/residency.c"]
+    subprocess.run(
+        ["gcc", *FLAGS, *flags, f"-I{ROOT / 'hook/src'}", *sources, "-o", program], check=True, timeout=RUN_SECONDS_MAX
+    )
+    return program
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("residency"))
+
+
+def simulate(program: Path, scenario: str, seed: int) -> Figures:
+    result = subprocess.run([program, scenario, str(seed)], capture_output=True, text=True, timeout=RUN_SECONDS_MAX)
+    assert result.returncode == 0, f"{scenario} {seed}: {result.stdout}{result.stderr}"
+    return {name: float(value) for name, value in (pair.split("=") for pair in result.stdout.split())}
+
+
+def check(given: Figures, expected: tuple[Bound, ...]) -> None:
+    for name, compare, bound in expected:
+        assert compare(given[name], bound), f"{name} = {given[name]}, not {compare.__name__} {bound}: {given}"
+
+
+EXPECTED: dict[str, tuple[Bound, ...]] = {
+    "two": (
+        ("efficiency_percent", operator.ge, 95),
+        ("unfinished", operator.eq, 0),
+        ("overlap_ms_max", operator.le, 30),
+    ),
+    "two-unaided": (("efficiency_percent", operator.le, 5),),
+    "fits": (("moved_gib", operator.eq, 0), ("turns", operator.eq, 0), ("unfinished", operator.eq, 0)),
+    "pairs": (("efficiency_percent", operator.ge, 95), ("unfinished", operator.eq, 0)),
+    "high": (("first_slower_percent", operator.le, 5), ("efficiency_percent", operator.ge, 90)),
+    "high-unaided": (("first_slower_percent", operator.ge, 20),),
+}
+
+
+@pytest.mark.parametrize("scenario", EXPECTED)
+@pytest.mark.parametrize("seed", range(1, 4))
+def test_goals_on_the_model_card(program: Path, scenario: str, seed: int) -> None:
+    check(simulate(program, scenario, seed), EXPECTED[scenario])
+
+
+@pytest.mark.parametrize("scenario", ["random", "liar"])
+def test_invariants_hold_for_any_containers(program: Path, scenario: str) -> None:
+    for seed in (1, 3, 7, 14, 20):
+        simulate(program, scenario, seed)
+
+
+def test_turns_are_never_worse_than_the_driver_alone(program: Path) -> None:
+    for seed in (1, 7, 14, 15, 20, 21):
+        aided, unaided = (simulate(program, scenario, seed)["end_s"] for scenario in ("random", "random-unaided"))
+        assert aided <= unaided * 1.05, f"seed {seed}: {aided} s with turns, {unaided} s without"
+
+
+def test_the_same_seed_gives_the_same_run(program: Path) -> None:
+    assert simulate(program, "random", 9) == simulate(program, "random", 9)
+
+
+@pytest.mark.end_to_end
+def test_many_seeds_under_sanitizers(tmp_path: Path) -> None:
+    sanitized = build(tmp_path, flags=SANITIZERS)
+    for seed in range(100, 110):
+        for scenario in ("random", "liar"):
+            simulate(sanitized, scenario, seed)
