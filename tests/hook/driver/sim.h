@@ -250,6 +250,7 @@ void sim_end_lanes(uint32_t process);
 #define SIM_FAULT_LOST "lost"
 #define SIM_FAULT_MEMORY "oom"
 #define SIM_FAULT_PAGE_IN "slow_page_in"
+CUresult sim_fault_launch(void);
 bool sim_fault(const char *name); /* counts a call of this kind; true on the n-th (EGPU_SIM_FAULT=name:n[,name:n]) */
 uint64_t sim_fault_factor(const char *name); /* 1 when the fault is not set */
 
