@@ -15,6 +15,7 @@ import re
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,9 +116,7 @@ def functions(release: Release, include: Path) -> list[str]:
 def members(header: str) -> list[tuple[str, str]]:
     """(struct, field) of each field named on the first level or in an unnamed union; field "" is the struct itself."""
     found = []
-    for body, name in re.findall(
-        r"typedef struct \{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\} (\w+);", re.sub(r"//.*", "", header)
-    ):
+    for body, name in _structs(re.sub(r"//.*", "", header)):
         found.append((name, ""))
         flat = body
         while inner := re.search(r"(?:struct|union) \{([^{}]*)\}( *\w*)", flat):
