@@ -129,6 +129,18 @@ def members(header: str) -> list[tuple[str, str]]:
     return found
 
 
+def _structs(header: str) -> Iterator[tuple[str, str]]:
+    """(what is between the braces, name) of every `typedef struct {...} name;`."""
+    for start in re.finditer(r"typedef struct \{", header):
+        depth, end = 1, start.end()
+        while depth:
+            depth += {"{": 1, "}": -1}.get(header[end], 0)
+            end += 1
+        name = re.match(r" (\w+);", header[end:])
+        if name:
+            yield header[start.end() : end - 1], name[1]
+
+
 def layout(
     include: Path, first_line: str, structs: list[tuple[str, str]], values: list[str], folder: Path
 ) -> list[str]:
