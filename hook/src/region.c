@@ -172,6 +172,15 @@ struct egpu_card_usage *region_card_usage(int card) {
     return card >= 0 && card < (int)EGPU_CARD_COUNT_MAX && region_get() != NULL ? &region.usage->cards[card] : NULL;
 }
 
+struct egpu_slot *region_slots(void) { return region_get() == NULL ? NULL : region.usage->slots; }
+
+uint32_t region_slot_count(void) {
+    if (region_get() == NULL)
+        return 0;
+    uint32_t count = __atomic_load_n(&region.usage->head.slot_count_used, __ATOMIC_ACQUIRE);
+    return count < EGPU_SLOT_COUNT_MAX ? count : EGPU_SLOT_COUNT_MAX;
+}
+
 bool region_lock(void) { return region_get() != NULL && lock_usage(); }
 void region_unlock(void) { unlock_usage(); }
 

@@ -30,6 +30,10 @@ struct egpu_slot *region_slot(void);
 struct egpu_slot_card *region_slot_card(int card);
 struct egpu_card_usage *region_card_usage(int card);
 
+/* All slots, for who only reads: pid 0 is a free one. NULL and 0 without a region. */
+struct egpu_slot *region_slots(void);
+uint32_t region_slot_count(void);
+
 /* The container's lock over charged bytes. Short: no driver call, no waiting inside. false: the region is broken now. Who
  * died inside is cleaned up by who comes next: the totals are made anew from the slots of the living. */
 bool region_lock(void);

@@ -1,0 +1,143 @@
+#include "charges.h"
+
+#include "cards.h"
+#include "clock.h"
+#include "pools.h"
+#include "quota.h"
+#include "region.h"
+#include "view_nvml.h"
+
+#include <pthread.h>
+
+static const uint64_t TRUE_UP_PERIOD_NS = 1000000000;
+
+static void count_refusal(int card) {
+    struct egpu_slot_card *slot = region_slot_card(card);
+    if (slot != NULL)
+        __atomic_fetch_add(&slot->out_of_memory_count, 1, __ATOMIC_RELAXED);
+}
+
+static bool try_reserve(int card, uint32_t memory_class, uint64_t bytes, bool reap) {
+    const struct egpu_card_limits *limits = region_limits(card);
+    if (limits == NULL || !region_lock())
+        return false;
+    struct egpu_slot *slot = region_slot();
+    struct egpu_card_usage *usage = region_card_usage(card);
+    bool granted = false;
+    if (slot != NULL && usage != NULL) {
+        uint64_t quota = limits->memory_quota_bytes;
+        granted = quota_reserve(usage, &slot->cards[card], memory_class, bytes, quota) == QUOTA_GRANTED;
+        if (!granted && reap && region_reap() > 0)
+            granted = quota_reserve(usage, &slot->cards[card], memory_class, bytes, quota) == QUOTA_GRANTED;
+        if (granted)
+            __atomic_fetch_add(&slot->operation_count, 1, __ATOMIC_RELAXED);
+    }
+    region_unlock();
+    return granted;
+}
+
+static void after_fork_in_child(void) {
+    holdings_forget();
+    view_nvml_after_fork();
+}
+
+static void watch_forks(void) { pthread_atfork(NULL, NULL, after_fork_in_child); }
+
+CUresult charge_reserve(int card, uint32_t memory_class, uint64_t bytes) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    if (card == CARD_NONE)
+        return CUDA_SUCCESS;
+    pthread_once(&once, watch_forks);
+    if (card >= 0) {
+        charge_true_up(card, false);
+        if (try_reserve(card, memory_class, bytes, true))
+            return CUDA_SUCCESS;
+        /* What the driver is seen to hold may have been more than it is now: pools were trimmed, modules unloaded. */
+        if (charge_true_up(card, true) && try_reserve(card, memory_class, bytes, false))
+            return CUDA_SUCCESS;
+    } else if (region_state() == REGION_BROKEN) {
+        region_complain("new GPU memory is refused, for this container's limits are not known");
+    }
+    count_refusal(card);
+    return CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+/* With the slot's words under the lock: who changes the charge, and by how much. */
+enum change { ADD, TAKE, SET };
+
+static void change(enum change how, int card, uint32_t memory_class, uint64_t bytes) {
+    if (card < 0 || !region_lock())
+        return;
+    struct egpu_slot *slot = region_slot();
+    if (slot != NULL) {
+        struct egpu_card_usage *usage = region_card_usage(card);
+        struct egpu_slot_card *own = &slot->cards[card];
+        uint64_t now = own->charged_bytes[memory_class];
+        if (how == ADD || (how == SET && bytes > now))
+            quota_charge_anyway(usage, own, memory_class, how == ADD ? bytes : bytes - now);
+        else
+            quota_give_back(usage, own, memory_class, how == TAKE ? bytes : now - bytes);
+        __atomic_fetch_add(&slot->operation_count, 1, __ATOMIC_RELAXED);
+    }
+    region_unlock();
+}
+
+void charge_anyway(int card, uint32_t memory_class, uint64_t bytes) {
+    if (bytes > 0)
+        change(ADD, card, memory_class, bytes);
+}
+
+void charge_give_back(int card, uint32_t memory_class, uint64_t bytes) {
+    if (bytes > 0)
+        change(TAKE, card, memory_class, bytes);
+}
+
+void charge_set(int card, uint32_t memory_class, uint64_t bytes) { change(SET, card, memory_class, bytes); }
+
+void charge_release(const struct holding *holding) {
+    uint64_t kept = holding->owner != 0 && holding->kind == HOLDING_ADDRESS ? pool_keep(holding->owner, holding->bytes) : 0;
+    charge_give_back(holding->card, holding->memory_class, holding->bytes - kept);
+}
+
+/* Who writes seen_bytes: the agent, which knows the process by its number on the host, or this process when libnvidia-ml
+ * names it by its own number. */
+bool charge_true_up(int card, bool now) {
+    struct egpu_slot *slot = region_slot();
+    if (slot == NULL || card < 0)
+        return false;
+    struct egpu_slot_card *own = &slot->cards[card];
+    uint64_t time = clock_now_ns();
+    uint64_t last = __atomic_load_n(&own->seen_ns, __ATOMIC_RELAXED);
+    if (!now && last != 0 && time >= last && time - last < TRUE_UP_PERIOD_NS)
+        return false;
+    uint64_t operations = __atomic_load_n(&slot->operation_count, __ATOMIC_ACQUIRE);
+    uint64_t seen;
+    if (!view_nvml_seen(card, &seen))
+        return false;
+    if (!region_lock())
+        return false;
+    uint64_t before = quota_charge(own);
+    /* An allocation in between would be counted on one side only. */
+    if (region_slot() == slot && __atomic_load_n(&slot->operation_count, __ATOMIC_ACQUIRE) == operations) {
+        __atomic_store_n(&own->seen_bytes, seen, __ATOMIC_RELAXED);
+        __atomic_store_n(&own->seen_ns, time, __ATOMIC_RELAXED);
+        quota_true_up(region_card_usage(card), own, seen);
+    }
+    bool less = quota_charge(own) < before;
+    region_unlock();
+    return less;
+}
+
+CUresult charge_settle(CUresult result, const struct holding *holding, CUresult (*undo)(uint64_t key)) {
+    if (holding->card < 0)
+        return result;
+    if (result == CUDA_SUCCESS && holding_add(holding))
+        return CUDA_SUCCESS;
+    if (result == CUDA_SUCCESS) {
+        /* Memory nobody could give back to the quota later would be lost to it. */
+        undo(holding->key);
+        result = CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    charge_give_back(holding->card, holding->memory_class, holding->bytes);
+    return result;
+}

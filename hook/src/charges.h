@@ -1,0 +1,24 @@
+/* What an allocation does before and after the driver's call: quota under the lock, and a note of what was taken. */
+#ifndef CHARGES_H
+#define CHARGES_H
+#include "driver.h"
+#include "pointers.h"
+
+/* CUDA_SUCCESS or CUDA_ERROR_OUT_OF_MEMORY, never anything else. With CARD_NONE everything is granted and nothing noted;
+ * with CARD_FOREIGN everything is refused. A refusal first gives back what dead processes held. */
+CUresult charge_reserve(int card, uint32_t memory_class, uint64_t bytes);
+/* What exists already, above the quota too. */
+void charge_anyway(int card, uint32_t memory_class, uint64_t bytes);
+void charge_give_back(int card, uint32_t memory_class, uint64_t bytes);
+/* A holding that was taken from the table: its bytes go back, or stay with its pool as far as that keeps them. */
+void charge_release(const struct holding *holding);
+/* Sets a class to what was measured, above the quota too. */
+void charge_set(int card, uint32_t memory_class, uint64_t bytes);
+/* Compares with what the driver says of this process, at most once a period unless `now`. true: the charge shrank. */
+bool charge_true_up(int card, bool now);
+
+/* The end of an allocation: on success the holding is noted, otherwise its bytes go back. Returns `result`, or
+ * CUDA_ERROR_OUT_OF_MEMORY when the note could not be made and `undo` took the allocation back. */
+CUresult charge_settle(CUresult result, const struct holding *holding, CUresult (*undo)(uint64_t key));
+
+#endif

@@ -1,0 +1,235 @@
+#include "pools.h"
+
+#include "cards.h"
+#include "charges.h"
+#include "real.h"
+#include "region.h"
+
+#include <string.h>
+
+/* A pool gives memory back to the driver at the next synchronisation, down to its release threshold. So freed bytes stay
+ * charged up to that threshold, and what is allocated next comes out of them first. Pools belong to the device and outlive
+ * contexts. */
+
+struct keeping {
+    uint64_t threshold_bytes;
+    uint64_t bytes; /* in: freed or wanted; out: kept or taken out of what was kept */
+};
+
+static void keep(struct holding *pool, void *argument) {
+    struct keeping *keeping = argument;
+    uint64_t room = keeping->threshold_bytes > pool->bytes + pool->retained_bytes - keeping->bytes
+                        ? keeping->threshold_bytes - (pool->bytes + pool->retained_bytes - keeping->bytes)
+                        : 0;
+    pool->bytes -= keeping->bytes < pool->bytes ? keeping->bytes : pool->bytes;
+    keeping->bytes = keeping->bytes < room ? keeping->bytes : room;
+    pool->retained_bytes += keeping->bytes;
+}
+
+static uint64_t threshold(uint64_t pool) {
+    uint64_t bytes = 0;
+    CUmemoryPool handle = (CUmemoryPool)(uintptr_t)pool;
+    if (real.cuMemPoolGetAttribute(handle, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, &bytes) != CUDA_SUCCESS)
+        return 0;
+    return bytes;
+}
+
+uint64_t pool_keep(uint64_t pool, uint64_t bytes) {
+    struct keeping keeping = {threshold(pool), bytes};
+    return holding_change(HOLDING_POOL, pool, keep, &keeping) ? keeping.bytes : 0;
+}
+
+/* What the pool kept is charged already. */
+static void take_kept(struct holding *pool, void *argument) {
+    struct keeping *keeping = argument;
+    uint64_t taken = pool->retained_bytes < keeping->bytes ? pool->retained_bytes : keeping->bytes;
+    pool->retained_bytes -= taken;
+    pool->bytes += keeping->bytes;
+    keeping->bytes = taken;
+}
+
+static void put_back(struct holding *pool, void *argument) {
+    struct keeping *keeping = argument;
+    pool->bytes -= keeping->bytes < pool->bytes ? keeping->bytes : pool->bytes;
+    pool->retained_bytes += keeping->threshold_bytes;
+}
+
+static CUresult undo(uint64_t address) { return real.cuMemFree_v2(address); }
+
+static bool is_capturing(CUstream stream, bool per_thread) {
+    CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
+    CUresult result = per_thread ? real.cuStreamIsCapturing_ptsz(stream, &status) : real.cuStreamIsCapturing(stream, &status);
+    /* The legacy stream while another one captures answers an error: the allocation will too. */
+    return result != CUDA_SUCCESS || status != CU_STREAM_CAPTURE_STATUS_NONE;
+}
+
+/* The pool's note is made at the first allocation out of it. */
+static bool know_pool(uint64_t pool, int card) {
+    struct holding note;
+    if (pool == 0 || holding_find(HOLDING_POOL, pool, &note))
+        return pool != 0;
+    return holding_add(&(struct holding){
+        .kind = HOLDING_POOL, .key = pool, .card = card, .memory_class = EGPU_MEMORY_POOL});
+}
+
+struct request {
+    CUdeviceptr *address;
+    size_t bytes;
+    CUmemoryPool pool;
+    CUstream stream;
+    CUresult (*call)(const struct request *);
+};
+
+static CUresult allocate(const struct request *request, int card) {
+    uint64_t pool = (uint64_t)(uintptr_t)request->pool;
+    struct keeping kept = {.bytes = request->bytes};
+    bool known = know_pool(pool, card) && holding_change(HOLDING_POOL, pool, take_kept, &kept);
+    uint64_t taken = known ? kept.bytes : 0;
+    struct keeping back = {.bytes = request->bytes, .threshold_bytes = taken};
+    if (charge_reserve(card, EGPU_MEMORY_POOL, request->bytes - taken) != CUDA_SUCCESS) {
+        if (known)
+            holding_change(HOLDING_POOL, pool, put_back, &back);
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    struct holding holding = {.kind = HOLDING_ADDRESS, .card = card, .memory_class = EGPU_MEMORY_POOL,
+                              .bytes = request->bytes, .owner = known ? pool : 0};
+    CUresult result = request->call(request);
+    holding.key = *request->address;
+    if (result != CUDA_SUCCESS && known) {
+        holding_change(HOLDING_POOL, pool, put_back, &back);
+        holding.bytes -= taken;
+    }
+    return charge_settle(result, &holding, undo);
+}
+
+/* The pool the call itself would use: the device's current one. */
+static CUmemoryPool current_pool(void) {
+    CUdevice device;
+    CUmemoryPool pool;
+    if (real.cuCtxGetDevice(&device) != CUDA_SUCCESS || real.cuDeviceGetMemPool(&pool, device) != CUDA_SUCCESS)
+        return NULL;
+    return pool;
+}
+
+static bool passes(const struct request *request, int card, bool per_thread) {
+    /* While capturing this becomes a node of the graph, charged with the graph's memory. */
+    return card == CARD_NONE || request->address == NULL || request->bytes == 0 ||
+           is_capturing(request->stream, per_thread);
+}
+
+static CUresult call_plain(const struct request *r) { return real.cuMemAllocAsync(r->address, r->bytes, r->stream); }
+static CUresult call_plain_ptsz(const struct request *r) {
+    return real.cuMemAllocAsync_ptsz(r->address, r->bytes, r->stream);
+}
+static CUresult call_pool(const struct request *r) {
+    return real.cuMemAllocFromPoolAsync(r->address, r->bytes, r->pool, r->stream);
+}
+static CUresult call_pool_ptsz(const struct request *r) {
+    return real.cuMemAllocFromPoolAsync_ptsz(r->address, r->bytes, r->pool, r->stream);
+}
+
+CUresult cuMemAllocAsync(CUdeviceptr *address, size_t bytes, CUstream stream) {
+    struct request request = {address, bytes, NULL, stream, call_plain};
+    int card = card_current();
+    if (passes(&request, card, false))
+        return real.cuMemAllocAsync(address, bytes, stream);
+    request.pool = current_pool();
+    return allocate(&request, card);
+}
+
+CUresult cuMemAllocAsync_ptsz(CUdeviceptr *address, size_t bytes, CUstream stream) {
+    struct request request = {address, bytes, NULL, stream, call_plain_ptsz};
+    int card = card_current();
+    if (passes(&request, card, true))
+        return real.cuMemAllocAsync_ptsz(address, bytes, stream);
+    request.pool = current_pool();
+    return allocate(&request, card);
+}
+
+/* A pool that was made here says which card it is on; others (a device's own) are the current device's. Imported pools
+ * are charged to who made them. */
+static int card_of_pool(CUmemoryPool pool) {
+    struct holding note;
+    if (holding_find(HOLDING_POOL, (uint64_t)(uintptr_t)pool, &note))
+        return note.card;
+    return card_current();
+}
+
+CUresult cuMemAllocFromPoolAsync(CUdeviceptr *address, size_t bytes, CUmemoryPool pool, CUstream stream) {
+    struct request request = {address, bytes, pool, stream, call_pool};
+    int card = card_of_pool(pool);
+    return passes(&request, card, false) ? call_pool(&request) : allocate(&request, card);
+}
+
+CUresult cuMemAllocFromPoolAsync_ptsz(CUdeviceptr *address, size_t bytes, CUmemoryPool pool, CUstream stream) {
+    struct request request = {address, bytes, pool, stream, call_pool_ptsz};
+    int card = card_of_pool(pool);
+    return passes(&request, card, true) ? call_pool_ptsz(&request) : allocate(&request, card);
+}
+
+static CUresult free_async(CUdeviceptr address, CUstream stream, CUresult (*call)(CUdeviceptr, CUstream)) {
+    struct holding holding;
+    if (!holding_take(HOLDING_ADDRESS, address, &holding))
+        return call(address, stream);
+    CUresult result = call(address, stream);
+    if (result == CUDA_SUCCESS)
+        charge_release(&holding);
+    else
+        holding_add(&holding);
+    return result;
+}
+
+/* On a capturing stream a node is added and the memory stays; it is then the graph that frees it. */
+CUresult cuMemFreeAsync(CUdeviceptr address, CUstream stream) {
+    if (region_state() == REGION_ABSENT || is_capturing(stream, false))
+        return real.cuMemFreeAsync(address, stream);
+    return free_async(address, stream, real.cuMemFreeAsync);
+}
+
+CUresult cuMemFreeAsync_ptsz(CUdeviceptr address, CUstream stream) {
+    if (region_state() == REGION_ABSENT || is_capturing(stream, true))
+        return real.cuMemFreeAsync_ptsz(address, stream);
+    return free_async(address, stream, real.cuMemFreeAsync_ptsz);
+}
+
+CUresult cuMemPoolCreate(CUmemoryPool *pool, const CUmemPoolProps *properties) {
+    CUresult result = real.cuMemPoolCreate(pool, properties);
+    if (result != CUDA_SUCCESS || properties->location.type != CU_MEM_LOCATION_TYPE_DEVICE)
+        return result;
+    int card = card_of_device(properties->location.id);
+    if (card != CARD_NONE)
+        (void)holding_add(&(struct holding){.kind = HOLDING_POOL, .key = (uint64_t)(uintptr_t)*pool, .card = card,
+                                            .memory_class = EGPU_MEMORY_POOL});
+    return result;
+}
+
+CUresult cuMemPoolDestroy(CUmemoryPool pool) {
+    CUresult result = real.cuMemPoolDestroy(pool);
+    struct holding note;
+    /* Allocations that are still there live on and are given back one by one. */
+    if (result == CUDA_SUCCESS && holding_take(HOLDING_POOL, (uint64_t)(uintptr_t)pool, &note))
+        charge_give_back(note.card, note.memory_class, note.retained_bytes);
+    return result;
+}
+
+struct trim {
+    uint64_t keep_bytes;
+    uint64_t given_bytes;
+    int card;
+};
+
+static void trim(struct holding *pool, void *argument) {
+    struct trim *trim = argument;
+    uint64_t floor = trim->keep_bytes > pool->bytes ? trim->keep_bytes - pool->bytes : 0;
+    trim->given_bytes = pool->retained_bytes > floor ? pool->retained_bytes - floor : 0;
+    pool->retained_bytes -= trim->given_bytes;
+    trim->card = pool->card;
+}
+
+CUresult cuMemPoolTrimTo(CUmemoryPool pool, size_t keep_bytes) {
+    CUresult result = real.cuMemPoolTrimTo(pool, keep_bytes);
+    struct trim trimmed = {.keep_bytes = keep_bytes};
+    if (result == CUDA_SUCCESS && holding_change(HOLDING_POOL, (uint64_t)(uintptr_t)pool, trim, &trimmed))
+        charge_give_back(trimmed.card, EGPU_MEMORY_POOL, trimmed.given_bytes);
+    return result;
+}

@@ -1,0 +1,101 @@
+/* What the application is told about memory: the container's share as if it were the card. */
+#include "cards.h"
+#include "pointers.h"
+#include "quota.h"
+#include "real.h"
+#include "region.h"
+
+struct share {
+    uint64_t total_bytes;
+    uint64_t free_bytes;
+};
+
+static struct share share_of(int card, uint64_t driver_total_bytes, uint64_t driver_free_bytes) {
+    const struct egpu_card_limits *limits = region_limits(card);
+    const struct egpu_card_usage *usage = region_card_usage(card);
+    if (limits == NULL || usage == NULL)
+        return (struct share){driver_total_bytes, driver_free_bytes};
+    uint64_t quota = limits->memory_quota_bytes;
+    uint64_t charged = __atomic_load_n(&usage->charged_bytes, __ATOMIC_RELAXED);
+    /* Virtual size does not end where the card does. */
+    if (limits->oversubscription)
+        return (struct share){quota, quota_free(quota, charged, UINT64_MAX)};
+    uint64_t total = quota < driver_total_bytes ? quota : driver_total_bytes;
+    return (struct share){total, quota_free(total, charged, driver_free_bytes)};
+}
+
+/* The driver takes NULL for what nobody wants to know, and so must this. */
+CUresult cuMemGetInfo_v2(size_t *free_bytes, size_t *total_bytes) {
+    size_t driver_free, driver_total;
+    int card = card_current();
+    if (card < 0 || (free_bytes == NULL && total_bytes == NULL))
+        return real.cuMemGetInfo_v2(free_bytes, total_bytes);
+    CUresult result = real.cuMemGetInfo_v2(&driver_free, &driver_total);
+    if (result != CUDA_SUCCESS)
+        return result;
+    region_reap_sometimes();
+    struct share share = share_of(card, driver_total, driver_free);
+    if (free_bytes != NULL)
+        *free_bytes = share.free_bytes;
+    if (total_bytes != NULL)
+        *total_bytes = share.total_bytes;
+    return result;
+}
+
+CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice device) {
+    CUresult result = real.cuDeviceTotalMem_v2(bytes, device);
+    int card = result == CUDA_SUCCESS ? card_of_device(device) : CARD_NONE;
+    if (card >= 0)
+        *bytes = share_of(card, *bytes, UINT64_MAX).total_bytes;
+    return result;
+}
+
+/* Whether an address lies in memory that was made managed behind the application's back. */
+static bool is_translated(CUdeviceptr address) {
+    CUdeviceptr first = 0;
+    struct holding holding;
+    if (region_state() != REGION_READY ||
+        real.cuPointerGetAttribute(&first, CU_POINTER_ATTRIBUTE_RANGE_START_ADDR, address) != CUDA_SUCCESS)
+        return false;
+    return holding_find(HOLDING_ADDRESS, first, &holding) && holding.memory_class == EGPU_MEMORY_OVERSUBSCRIBED;
+}
+
+/* What the attribute would be for plain device memory. */
+static void pretend(CUpointer_attribute attribute, void *value) {
+    if (value == NULL)
+        return;
+    switch (attribute) {
+    case CU_POINTER_ATTRIBUTE_IS_MANAGED:
+    case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE:
+        *(char *)value = 0;
+        break;
+    case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
+        *(unsigned int *)value = CU_MEMORYTYPE_DEVICE;
+        break;
+    case CU_POINTER_ATTRIBUTE_HOST_POINTER:
+        *(void **)value = NULL;
+        break;
+    default:
+        break;
+    }
+}
+
+CUresult cuPointerGetAttribute(void *value, CUpointer_attribute attribute, CUdeviceptr address) {
+    CUresult result = real.cuPointerGetAttribute(value, attribute, address);
+    if (result != CUDA_SUCCESS || !is_translated(address))
+        return result;
+    /* The driver's answer about device memory, which no host address leads to. */
+    if (attribute == CU_POINTER_ATTRIBUTE_HOST_POINTER)
+        result = CUDA_ERROR_INVALID_VALUE;
+    pretend(attribute, value);
+    return result;
+}
+
+CUresult cuPointerGetAttributes(unsigned int count, CUpointer_attribute *attributes, void **values, CUdeviceptr address) {
+    CUresult result = real.cuPointerGetAttributes(count, attributes, values, address);
+    if (result != CUDA_SUCCESS || !is_translated(address))
+        return result;
+    for (unsigned int index = 0; index < count; index++)
+        pretend(attributes[index], values[index]);
+    return result;
+}
