@@ -1,0 +1,76 @@
+"""The hook, the simulated driver and C clients, built once a test run; several processes may ask at the same time."""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+HOOK = ROOT / "hook"
+DRIVER = ROOT / "tests/hook/driver"
+CLIENTS = ROOT / "tests/hook/clients"
+CLIENT_BUILD = DRIVER / "build/clients"
+CUDA_VERSIONS = ("12.8", "13.0")
+BUILD_SECONDS_MAX = 600
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _make(folder: Path) -> None:
+    with _locked(folder / "build"):
+        command = ["make", "-s", "-C", str(folder)]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_SECONDS_MAX)
+        assert result.returncode == 0, result.stdout + result.stderr
+
+
+@functools.cache
+def hook() -> Path:
+    """libegpu.so, as gcc builds it."""
+    _make(HOOK)
+    return HOOK / "build/libegpu.so"
+
+
+@functools.cache
+def driver(cuda: str = "13.0") -> Path:
+    """The folder with libcuda.so.1 and libnvidia-ml.so.1 of a CUDA version, for LD_LIBRARY_PATH."""
+    _make(DRIVER)
+    return DRIVER / "build" / cuda
+
+
+@functools.cache
+def client(name: str, *flags: str, cuda: str = "13.0") -> Path:
+    """A program of tests/hook/clients/NAME.c; with `-shared` a library. `-lcuda` links the simulated driver."""
+    folder, source = driver(cuda), CLIENTS / f"{name}.c"
+    shared = "-shared" in flags
+    target = CLIENT_BUILD / (f"lib{name}.so" if shared else name)
+    libraries = [str(folder / "libcuda.so.1")] if "-lcuda" in flags else []
+    command = [
+        "gcc",
+        "-std=gnu11",
+        "-O2",
+        "-g",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        f"-I{HOOK / 'src'}",
+        f"-I{DRIVER / 'build'}",
+    ]
+    command += ["-fPIC" if shared else "-fPIE", "-pthread", *[flag for flag in flags if flag != "-lcuda"]]
+    with _locked(CLIENT_BUILD):
+        fresh = target.with_suffix(f".{os.getpid()}")
+        subprocess.run(
+            [*command, str(source), "-o", str(fresh), *libraries, "-ldl"], check=True, timeout=BUILD_SECONDS_MAX
+        )
+        fresh.replace(target)
+    return target
