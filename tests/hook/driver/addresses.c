@@ -20,6 +20,7 @@ static pthread_once_t memory_once = PTHREAD_ONCE_INIT;
 static void forked_child(void) {
     pthread_mutex_init(&memory_mutex, NULL);
     addresses.count = 0;
+    arrays_forked();
     blocks_forked();
     pools_forked();
     graph_memory_forked();

@@ -197,6 +197,17 @@ static int move_into_file(uint64_t address, uint64_t bytes) {
     return file;
 }
 
+static struct shared_block *shared_at(uint64_t address) {
+    struct shared_block *shared = shared_blocks;
+    while (shared != NULL && shared->address != address)
+        shared = shared->next;
+    return shared;
+}
+
+bool block_shared(const struct memory_block *block) {
+    return block->slab != NULL ? block->slab->file >= 0 : shared_at(block->address) != NULL;
+}
+
 int block_share(struct memory_block *block, uint64_t *offset) {
     struct memory_slab *slab = block->slab;
     if (slab != NULL) {
@@ -206,10 +217,10 @@ int block_share(struct memory_block *block, uint64_t *offset) {
         return slab->file;
     }
     *offset = 0;
-    for (struct shared_block *shared = shared_blocks; shared != NULL; shared = shared->next)
-        if (shared->address == block->address)
-            return shared->file;
-    struct shared_block *shared = malloc(sizeof *shared);
+    struct shared_block *shared = shared_at(block->address);
+    if (shared != NULL)
+        return shared->file;
+    shared = malloc(sizeof *shared);
     int file = shared == NULL ? -1 : move_into_file(block->address, block->bytes);
     if (file < 0) {
         free(shared);

@@ -1,6 +1,7 @@
 /* Plain device memory: cuMemAlloc, cuMemFree, cuMemGetInfo, cuMemGetAddressRange; what a context takes and leaves. */
 #include <sys/mman.h>
 
+#include "copies.h"
 #include "graph_memory.h"
 #include "managed.h"
 #include "pools.h"
@@ -49,6 +50,7 @@ CUresult sim_cuMemAlloc_v2(CUdeviceptr *address, size_t bytes) {
 void memory_free_range(struct memory_range *range) {
     switch (range->kind) {
     case MEMORY_PLAIN:
+    case MEMORY_ARRAY:
         block_release(&range->block);
         break;
     case MEMORY_MANAGED:
@@ -119,6 +121,18 @@ CUresult sim_cuMemGetInfo_v2(size_t *free_bytes, size_t *total_bytes) {
     return CUDA_SUCCESS;
 }
 
+CUresult sim_cuDeviceTotalMem_v2(size_t *bytes, CUdevice device) {
+    CUresult result = sim_enter(SIM_CALL_OTHER);
+    if (result != CUDA_SUCCESS)
+        return result;
+    if (bytes == NULL)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (device < 0 || device >= (int)sim_state()->cards)
+        return CUDA_ERROR_INVALID_DEVICE;
+    *bytes = sim_state()->card[device].memory_bytes;
+    return CUDA_SUCCESS;
+}
+
 CUresult sim_cuMemGetAddressRange_v2(CUdeviceptr *base, size_t *bytes, CUdeviceptr address) {
     struct sim_context *context;
     CUresult result = sim_enter_context(SIM_CALL_OTHER, &context);
@@ -145,6 +159,7 @@ static CUresult context_made(struct sim_context *context) {
 
 static void context_ended(struct sim_context *context) {
     memory_enter();
+    arrays_end_context(MEMORY_HANDLE(context));
     for (size_t index = 0; addresses_at(index) != NULL;) {
         struct memory_range *range = addresses_at(index);
         bool owned = range->context == MEMORY_HANDLE(context);

@@ -31,6 +31,7 @@ enum memory_kind {
     MEMORY_MAPPED,   /* a physical handle mapped into a reserved range; the reservations are virtual_memory.c's */
     MEMORY_IMPORTED, /* another process' allocation, opened by its IPC handle */
     MEMORY_GRAPH,
+    MEMORY_ARRAY,
 };
 
 /* A piece of a card: whole granules, or a part of a slab of one granule. */
@@ -75,6 +76,7 @@ void block_release(struct memory_block *block);
 void *block_map(uint64_t bytes, bool accessible);
 /* Gives the block a file behind it, which another process can map; the data stay. The descriptor, or -1. */
 int block_share(struct memory_block *block, uint64_t *offset);
+bool block_shared(const struct memory_block *block);
 
 /* card_memory.c: what counts against the card, in the shared state. */
 CUresult card_memory_charge(int card, uint64_t bytes);
@@ -85,6 +87,7 @@ void card_memory_count_managed(int card, int64_t bytes);
 void card_memory_info(int card, uint64_t *free_bytes, uint64_t *total_bytes);
 
 /* A fork's child has no CUDA memory: each part forgets the parent's. */
+void arrays_forked(void);
 void blocks_forked(void);
 void pools_forked(void);
 void graph_memory_forked(void);
