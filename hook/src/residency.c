@@ -17,7 +17,7 @@ static uint64_t move_ns(uint64_t bytes, uint64_t bytes_per_second) {
 }
 
 uint64_t residency_hold_ns(uint64_t round_trip_ns) {
-    return within(2 * least(round_trip_ns, RESIDENCY_HOLD_NS_MAX), RESIDENCY_HOLD_NS_MIN, RESIDENCY_HOLD_NS_MAX);
+    return within(4 * least(round_trip_ns, RESIDENCY_HOLD_NS_MAX), RESIDENCY_HOLD_NS_MIN, RESIDENCY_HOLD_NS_MAX);
 }
 
 /* As measured by its owner, within what its size makes believable. */

@@ -29,10 +29,10 @@ enum {
 #define RESIDENCY_TURN_NS_MIN (UINT64_C(1) << 27) /* 134 ms */
 #define RESIDENCY_TURN_NS_MAX (UINT64_C(1) << 36) /* 69 s: the longest a task waits for one neighbour */
 #define RESIDENCY_HOLD_NS_MIN (250 * RESIDENCY_MILLISECOND_NS) /* above the throttle's longest wait, 200 ms */
-#define RESIDENCY_HOLD_NS_MAX (5000 * RESIDENCY_MILLISECOND_NS)
+#define RESIDENCY_HOLD_NS_MAX (10000 * RESIDENCY_MILLISECOND_NS)
 #define RESIDENCY_IN_FLIGHT_NS_MIN (10000 * RESIDENCY_MILLISECOND_NS)
 #define RESIDENCY_IN_FLIGHT_NS_MAX (60000 * RESIDENCY_MILLISECOND_NS)
-#define RESIDENCY_HIGH_IDLE_NS (10000 * RESIDENCY_MILLISECOND_NS) /* a high priority idle for longer keeps its minimum only */
+#define RESIDENCY_HIGH_IDLE_NS (20000 * RESIDENCY_MILLISECOND_NS) /* a high priority idle for longer keeps its minimum only */
 #define RESIDENCY_DRAIN_NS_MIN (2 * RESIDENCY_MILLISECOND_NS)
 #define RESIDENCY_DRAIN_NS_MAX (200 * RESIDENCY_MILLISECOND_NS)
 #define RESIDENCY_POLL_NS (10 * RESIDENCY_MILLISECOND_NS)
@@ -77,7 +77,7 @@ struct residency_plan {
     uint64_t target_bytes[RESIDENCY_MEMBER_COUNT_MAX]; /* what each should have on the card now */
 };
 
-/* How long after its last sign a container counts as active: twice the cost of moving it out and in, so that giving its
+/* How long after its last sign a container counts as active: four times the cost of moving it out and in, so that giving its
  * place away in a pause never costs more than the pause itself did. */
 uint64_t residency_hold_ns(uint64_t round_trip_ns);
 bool residency_active(const struct residency_member *member, uint64_t now_ns);
