@@ -92,6 +92,8 @@ struct egpu_usage *region_map_usage(const char *path) {
     /* The umask may have taken bits away; that the file belongs to someone else already is no harm. */
     (void)!fchmod(descriptor, USAGE_MODE);
     usage = map_prepared(descriptor);
+    /* The mapping keeps the open file, and with it the lock, alive beyond close. */
+    flock(descriptor, LOCK_UN);
     close(descriptor);
     return usage;
 }
