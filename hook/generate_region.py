@@ -124,7 +124,8 @@ def header(table: Table) -> str:
         "",
     ]
     for constant in table.constants:
-        suffix = "ull" if constant.value.startswith("0x") and len(constant.value) > 10 else "u"
+        # Without a suffix a constant compares with signed and unsigned alike.
+        suffix = "ull" if constant.value.startswith("0x") and len(constant.value) > 10 else ""
         lines.append(f"#define {constant.name} {constant.value}{suffix} /* {constant.why} */")
     for struct in table.structs.values():
         lines += ["", f"/* {struct.what} */", f"struct {struct.name} {{"]

@@ -188,7 +188,7 @@ LAYOUTS: Final[dict[str, Layout]] = {
             "submitted_estimate_ns": Place("Q", 56, 8, 0),
             "wanting_until_ns": Place("Q", 64, 8, 0),
             "busy_until_ns": Place("Q", 72, 8, 0),
-            "tokens_at_ns": Place("q", 80, 8, 0),
+            "tokens_at_ns": Place("Q", 80, 8, 0),
             "probe_until_ns": Place("Q", 88, 8, 0),
             "reserved_compute_": Place("Q", 96, 8, 4),
             "resident_bytes": Place("Q", 128, 8, 0),

@@ -4,35 +4,35 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define EGPU_REGION_VERSION 1u /* raised when a field changes its place or its meaning; other versions are refused */
+#define EGPU_REGION_VERSION 1 /* raised when a field changes its place or its meaning; other versions are refused */
 #define EGPU_LIMITS_MAGIC 0x31544d494c555047ull /* the first word of `limits` */
 #define EGPU_USAGE_MAGIC 0x3147535547555047ull /* the first word of `usage`, written last by whoever prepares the file */
 #define EGPU_CARD_MAGIC 0x3144524143555047ull /* the first word of `cards/<uuid>/card` */
-#define EGPU_CARD_COUNT_MAX 16u /* cards of one container; the largest servers hold 16 */
-#define EGPU_SLOT_COUNT_MAX 1024u /* processes of one container that use a card at the same time */
-#define EGPU_MEMBER_COUNT_MAX 64u /* containers that share one card */
-#define EGPU_UUID_BYTES_MAX 64u /* "GPU-" or "MIG-" and 36 characters, ended by a zero */
-#define EGPU_CONTAINER_BYTES_MAX 128u /* a container id, ended by a zero */
-#define EGPU_CORE_QUOTA_WHOLE 10000u /* core quotas are parts of 10,000; the whole card is no limit */
-#define EGPU_BUCKET_WORD_COUNT 64u /* room for struct throttle_bucket */
-#define EGPU_MUTEX_BYTES 64u /* room for pthread_mutex_t, which has 40 bytes on x86-64 and 48 on aarch64 */
-#define EGPU_MEMORY_CLASS_COUNT_MAX 16u /* kinds of charged memory, below */
-#define EGPU_INDEX_NONE 0xffffffffu /* a card that no other container shares has no page */
-#define EGPU_POLICY_HARD 0u /* never above the quota */
-#define EGPU_POLICY_SOFT 1u /* above the quota while nobody entitled wants the card */
-#define EGPU_PRIORITY_HIGH 0u /* goes before low */
-#define EGPU_PRIORITY_LOW 1u /* waits while high has work */
-#define EGPU_MEMORY_DEVICE 0u /* cuMemAlloc and cuMemAllocPitch */
-#define EGPU_MEMORY_MANAGED 1u /* cuMemAllocManaged by the application */
-#define EGPU_MEMORY_POOL 2u /* cuMemAllocAsync and cuMemAllocFromPoolAsync */
-#define EGPU_MEMORY_VIRTUAL 3u /* cuMemCreate */
-#define EGPU_MEMORY_ARRAY 4u /* arrays and mipmapped arrays */
-#define EGPU_MEMORY_GRAPH 5u /* allocation nodes of graphs */
-#define EGPU_MEMORY_CONTEXT 6u /* what a context itself takes */
-#define EGPU_MEMORY_MODULE 7u /* code and global variables */
-#define EGPU_MEMORY_OVERSUBSCRIBED 8u /* cuMemAlloc turned managed: virtual size */
-#define EGPU_MEMORY_UNACCOUNTED 9u /* what the driver says beyond what was counted */
-#define EGPU_MEMORY_CLASS_COUNT 10u /* classes in use */
+#define EGPU_CARD_COUNT_MAX 16 /* cards of one container; the largest servers hold 16 */
+#define EGPU_SLOT_COUNT_MAX 1024 /* processes of one container that use a card at the same time */
+#define EGPU_MEMBER_COUNT_MAX 64 /* containers that share one card */
+#define EGPU_UUID_BYTES_MAX 64 /* "GPU-" or "MIG-" and 36 characters, ended by a zero */
+#define EGPU_CONTAINER_BYTES_MAX 128 /* a container id, ended by a zero */
+#define EGPU_CORE_QUOTA_WHOLE 10000 /* core quotas are parts of 10,000; the whole card is no limit */
+#define EGPU_BUCKET_WORD_COUNT 64 /* room for struct throttle_bucket */
+#define EGPU_MUTEX_BYTES 64 /* room for pthread_mutex_t, which has 40 bytes on x86-64 and 48 on aarch64 */
+#define EGPU_MEMORY_CLASS_COUNT_MAX 16 /* kinds of charged memory, below */
+#define EGPU_INDEX_NONE 0xffffffff /* a card that no other container shares has no page */
+#define EGPU_POLICY_HARD 0 /* never above the quota */
+#define EGPU_POLICY_SOFT 1 /* above the quota while nobody entitled wants the card */
+#define EGPU_PRIORITY_HIGH 0 /* goes before low */
+#define EGPU_PRIORITY_LOW 1 /* waits while high has work */
+#define EGPU_MEMORY_DEVICE 0 /* cuMemAlloc and cuMemAllocPitch */
+#define EGPU_MEMORY_MANAGED 1 /* cuMemAllocManaged by the application */
+#define EGPU_MEMORY_POOL 2 /* cuMemAllocAsync and cuMemAllocFromPoolAsync */
+#define EGPU_MEMORY_VIRTUAL 3 /* cuMemCreate */
+#define EGPU_MEMORY_ARRAY 4 /* arrays and mipmapped arrays */
+#define EGPU_MEMORY_GRAPH 5 /* allocation nodes of graphs */
+#define EGPU_MEMORY_CONTEXT 6 /* what a context itself takes */
+#define EGPU_MEMORY_MODULE 7 /* code and global variables */
+#define EGPU_MEMORY_OVERSUBSCRIBED 8 /* cuMemAlloc turned managed: virtual size */
+#define EGPU_MEMORY_UNACCOUNTED 9 /* what the driver says beyond what was counted */
+#define EGPU_MEMORY_CLASS_COUNT 10 /* classes in use */
 
 /* what a container may use of one card */
 struct egpu_card_limits {
@@ -258,7 +258,7 @@ struct egpu_page {
     uint64_t submitted_estimate_ns; /* all work ever submitted, by learned cost */
     uint64_t wanting_until_ns; /* work of this container waits to be submitted, as of now; expires by itself */
     uint64_t busy_until_ns; /* work of this container is on the card, as far as it is known; expires by itself */
-    int64_t tokens_at_ns; /* when tokens_ns was written */
+    uint64_t tokens_at_ns; /* when tokens_ns was written */
     uint64_t probe_until_ns; /* this container measures a kernel alone; the others hold theirs until then */
     uint64_t reserved_compute_[4]; /* zero */
     uint64_t resident_bytes; /* of oversubscribed memory on the card */
