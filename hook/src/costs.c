@@ -41,3 +41,10 @@ void costs_learn(struct cost_entry *entry, uint64_t elapsed_ns, bool clean, uint
 bool costs_stale(const struct cost_entry *entry, uint64_t now_ns) {
     return entry->clean_ns == 0 || now_ns > entry->clean_ns + COSTS_STALE_NS;
 }
+
+bool costs_due(struct cost_entry *entry, uint64_t now_ns) {
+    if (entry->cost_ns == 0) return true;
+    if (!costs_stale(entry, now_ns) || now_ns < entry->asked_ns + COSTS_ASKED_NS) return false;
+    entry->asked_ns = now_ns;
+    return true;
+}

@@ -8,12 +8,14 @@
 
 #define COSTS_ENTRIES 4096u       /* power of two; later keys replace older ones of the same place */
 #define COSTS_PLACES 8u           /* how far a key may lie from its place */
+#define COSTS_ASKED_NS 100000000ull   /* between two launches that are measured one by one */
 #define COSTS_STALE_NS 5000000000ull /* measured longer ago than this: worth a probe when always contended */
 
 struct cost_entry {
     uint64_t key;        /* 0: free */
     uint64_t cost_ns;    /* 0: never measured */
     uint64_t clean_ns;   /* when it was last measured alone, 0: never */
+    uint64_t asked_ns;   /* when it was last wanted to be */
 };
 
 struct costs {
@@ -23,6 +25,9 @@ struct costs {
 uint64_t costs_key(const void *function, uint64_t grid, uint64_t block);
 struct cost_entry *costs_find(struct costs *costs, uint64_t key);
 void costs_learn(struct cost_entry *entry, uint64_t elapsed_ns, bool clean, uint64_t now_ns);
+/* The last clean measurement is long ago: worth a probe where others disturb. */
 bool costs_stale(const struct cost_entry *entry, uint64_t now_ns);
+/* This launch shall be a batch of its own. */
+bool costs_due(struct cost_entry *entry, uint64_t now_ns);
 
 #endif

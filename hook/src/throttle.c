@@ -6,7 +6,9 @@ static uint64_t least(uint64_t one, uint64_t other) { return one < other ? one :
 
 static uint64_t most(uint64_t one, uint64_t other) { return one > other ? one : other; }
 
-static uint64_t part_of(uint64_t ns, uint32_t parts) { return ns / THROTTLE_QUOTA_WHOLE * parts + ns % THROTTLE_QUOTA_WHOLE * parts / THROTTLE_QUOTA_WHOLE; }
+static uint64_t part_of(uint64_t ns, uint32_t parts) {
+    return ns / THROTTLE_QUOTA_WHOLE * parts + ns % THROTTLE_QUOTA_WHOLE * parts / THROTTLE_QUOTA_WHOLE;
+}
 
 /* Adds within [low, high], but never pulls back what is already outside: a lowered ceiling takes effect by spending. */
 static void add_within(int64_t *word, int64_t amount, int64_t low, int64_t high) {
@@ -62,10 +64,11 @@ bool throttle_active(const struct throttle_peer *peer, uint64_t now_ns) {
 }
 
 /* The page holds the tokens of a moment ago; what was earned since is added as the peer itself will add it. */
-static bool entitled(const struct throttle_peer *peer, uint64_t now_ns) {
-    if (!throttle_active(peer, now_ns)) return false;
+static bool has_tokens(const struct throttle_peer *peer, uint64_t now_ns) {
     uint64_t passed_ns = now_ns > peer->tokens_at_ns ? now_ns - peer->tokens_at_ns : 0;
-    return peer->tokens_ns + (int64_t)part_of(least(passed_ns, THROTTLE_SLICE_NS_MAX), quota_of(&peer->limits)) > 0;
+    int64_t earned_ns = (int64_t)part_of(least(passed_ns, THROTTLE_SLICE_NS_MAX), quota_of(&peer->limits));
+    /* With less than a row it may still be gathering. */
+    return peer->tokens_ns + earned_ns >= (int64_t)THROTTLE_ROW_NS;
 }
 
 static struct throttle_decision wait_until(enum throttle_reason reason, uint64_t until_ns, uint64_t now_ns) {
@@ -73,18 +76,24 @@ static struct throttle_decision wait_until(enum throttle_reason reason, uint64_t
     return (struct throttle_decision){.reason = reason, .until_ns = least(most(until_ns, earliest_ns), latest_ns)};
 }
 
-static bool high_has_work(const struct throttle_peer *peers, int count, uint64_t now_ns) {
-    for (int each = 0; each < count; each++)
-        if (peers[each].limits.priority == THROTTLE_HIGH &&
-            (throttle_active(&peers[each], now_ns) || peers[each].hold_until_ns > now_ns))
-            return true;
+/* A high-priority container without tokens may not run either: what it leaves is for the low ones. */
+bool throttle_high_has_work(const struct throttle_peer *peers, int count, uint64_t now_ns) {
+    for (int each = 0; each < count; each++) {
+        const struct throttle_peer *peer = &peers[each];
+        if (peer->limits.priority != THROTTLE_HIGH) continue;
+        if (peer->busy_until_ns > now_ns) return true;
+        bool claims = throttle_active(peer, now_ns) || peer->hold_until_ns > now_ns;
+        if (claims && (!throttle_limited(&peer->limits) || has_tokens(peer, now_ns))) return true;
+    }
     return false;
 }
 
 static bool entitled_peer(const struct throttle_limits *limits, const struct throttle_ask *ask,
                           const struct throttle_peer *peers, int count) {
     for (int each = 0; each < count; each++)
-        if (peers[each].limits.priority <= limits->priority && entitled(&peers[each], ask->now_ns)) return true;
+        if (peers[each].limits.priority <= limits->priority && throttle_active(&peers[each], ask->now_ns) &&
+            has_tokens(&peers[each], ask->now_ns))
+            return true;
     return false;
 }
 
@@ -104,7 +113,7 @@ static bool probe_in_the_way(const struct throttle_bucket *bucket, const struct 
 
 static struct throttle_decision wait_for_tokens(const struct throttle_limits *limits, int64_t tokens_ns,
                                                 uint64_t now_ns, enum throttle_reason reason) {
-    uint64_t missing_ns = (uint64_t)(1 - tokens_ns);
+    uint64_t missing_ns = (uint64_t)((int64_t)THROTTLE_ROW_NS - tokens_ns);
     uint64_t until_ns = now_ns + (missing_ns * THROTTLE_QUOTA_WHOLE + limits->core_quota - 1) / limits->core_quota;
     if (reason == THROTTLE_WAIT_ENTITLED) until_ns = least(until_ns, now_ns + THROTTLE_POLL_NS);
     return wait_until(reason, until_ns, now_ns);
@@ -132,7 +141,7 @@ struct throttle_decision throttle_decide(struct throttle_bucket *bucket, const s
     struct throttle_decision pass = {.reason = THROTTLE_PASS, .until_ns = now_ns};
     bool patient = now_ns < ask->since_ns + THROTTLE_WAIT_NS_MAX;
     throttle_refill(bucket, limits, now_ns, true);
-    if (limits->priority == THROTTLE_LOW && high_has_work(peers, count, now_ns)) {
+    if (limits->priority == THROTTLE_LOW && throttle_high_has_work(peers, count, now_ns)) {
         if (patient) return wait_until(THROTTLE_WAIT_PRIORITY, now_ns + THROTTLE_POLL_NS, now_ns);
         pass.late = true;
     }

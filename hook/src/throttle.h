@@ -17,10 +17,13 @@
 #define THROTTLE_WAIT_NS_MAX (200 * THROTTLE_MS)
 /* A wait for tokens ends by itself; it is cut into slices so that a changed quota is seen. */
 #define THROTTLE_SLICE_NS_MAX (20 * THROTTLE_MS)
+/* After the tokens ran out so many are gathered first: small kernels then go in rows, which are measured exactly, where
+ * one at a time would be charged the way from the call to the card as well. */
+#define THROTTLE_ROW_NS (THROTTLE_MS / 2)
 /* Idle containers keep this much for a burst: more would show as a second above quota. */
 #define THROTTLE_IDLE_NS_MAX (5 * THROTTLE_MS)
-/* Time that a container was owed while it wanted to run: enough for a few 20 ms kernels of neighbours in a row. */
-#define THROTTLE_OWED_NS_MAX (200 * THROTTLE_MS)
+/* Time that a container was owed while it wanted to run: enough for 20 ms kernels of three neighbours in a row. */
+#define THROTTLE_OWED_NS_MAX (60 * THROTTLE_MS)
 /* A kernel of minutes must not lock its container out for hours. */
 #define THROTTLE_DEBT_NS_MAX (1000 * THROTTLE_MS)
 /* Outstanding work: what a high-priority launch may find before it, and what keeps a card busy between two looks. */
@@ -59,7 +62,9 @@ struct throttle_bucket {
     uint64_t borrowed_ns;
     uint64_t waited_ns;
     uint64_t passed_late;       /* launches that went ahead because waiting reached its bound */
-    uint64_t reserved[56];
+    uint64_t busy_ns;           /* of finished batches of all processes */
+    uint64_t busy_until_ns;     /* work of any process is on the card, as far as known */
+    uint64_t reserved[54];
 };
 _Static_assert(sizeof(struct throttle_bucket) == 512, "the usage file reserves 64 words");
 
@@ -120,6 +125,7 @@ void throttle_refill(struct throttle_bucket *bucket, const struct throttle_limit
 void throttle_charge(struct throttle_bucket *bucket, int64_t cost_ns, bool borrowed);
 uint64_t throttle_attribute(struct throttle_ledger *ledger, const struct throttle_span *span);
 bool throttle_limited(const struct throttle_limits *limits);
+bool throttle_high_has_work(const struct throttle_peer *peers, int count, uint64_t now_ns);
 bool throttle_active(const struct throttle_peer *peer, uint64_t now_ns);
 void throttle_probe_honoured(struct throttle_bucket *bucket, uint64_t waited_ns);
 

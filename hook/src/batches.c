@@ -1,0 +1,235 @@
+#include "streams.h"
+
+#include "capture.h"
+#include "clock.h"
+#include "real.h"
+
+/* While the application waits for its work, its page says so for this long at most: it may die there. */
+#define BLOCKED_NS (100 * THROTTLE_MS)
+#define OPEN_NS_MAX THROTTLE_MS /* a batch that gets no more launches is ended by whoever looks */
+
+static struct batch *batch_at(struct stream *stream, unsigned index) {
+    return &stream->batches[index % BATCHES_PER_STREAM];
+}
+
+static bool record(CUevent *event, const struct stream *stream) {
+    if (*event == NULL && real.cuEventCreate(event, CU_EVENT_DEFAULT) != CUDA_SUCCESS) return false;
+    return real.cuEventRecord(*event, stream->handle) == CUDA_SUCCESS;
+}
+
+/* The newest batch takes no more launches. Without an end event it cannot be measured: charged as learned. */
+static void close_batch(struct stream *stream) {
+    struct batch *batch = batch_at(stream, stream->last - 1);
+    if (!stream->open) return;
+    stream->open = 0;
+    if (!capture_holds(stream->handle)) {
+        struct capture_guard guard = capture_guard_begin();
+        bool recorded = record(&batch->end, stream);
+        capture_guard_end(guard);
+        if (recorded) return;
+    }
+    batch->alone = true;
+}
+
+/* What everybody but this stream was charged: other containers, other processes of ours, other streams of this one. */
+static uint64_t others_busy_ns(struct gate *gate, const struct stream *stream) {
+    return gate_others_busy_ns(gate) + __atomic_load_n(&gate->busy_ns, __ATOMIC_RELAXED) - stream->busy_ns;
+}
+
+static bool others_active(struct gate *gate, const struct stream *stream, uint64_t since_ns) {
+    return __atomic_load_n(&gate->launches, __ATOMIC_RELAXED) > stream->launches || gate_others_active(gate, since_ns);
+}
+
+static bool finished(CUevent event) { return real.cuEventQuery(event) == CUDA_SUCCESS; }
+
+/* A new batch; false: all places are taken or the driver refuses the event. */
+static bool open_batch(struct stream *stream, const struct submission *submission) {
+    const struct gate_pass *pass = &submission->pass;
+    if (stream->last - stream->first >= BATCHES_PER_STREAM - 1) return false;
+    struct batch *batch = batch_at(stream, stream->last), *before = batch_at(stream, stream->last - 1);
+    bool chained = stream->last != stream->first && !before->alone && !finished(before->end);
+    CUevent begin = batch->begin, end = batch->end;
+    if (!chained && !record(&begin, stream)) return false;
+    *batch = (struct batch){.begin = begin, .end = end, .from = chained ? before->end : begin, .key = pass->key};
+    batch->submitted_ns = pass->now_ns;
+    batch->idle_start = !chained;
+    batch->borrowed = pass->borrowed;
+    batch->others_busy_ns = others_busy_ns(submission->gate, stream);
+    batch->contended = others_active(submission->gate, stream, pass->now_ns);
+    if (!chained) stream->others_busy_ns = batch->others_busy_ns;
+    stream->last++;
+    stream->open = 1;
+    return true;
+}
+
+static bool fits(const struct stream *stream, const struct gate_pass *pass) {
+    const struct batch *batch = &stream->batches[(stream->last - 1) % BATCHES_PER_STREAM];
+    return stream->open && batch->launches < BATCH_LAUNCHES && batch->borrowed == pass->borrowed && !pass->probe &&
+           !pass->clean_wanted && pass->learned_ns != 0 && pass->now_ns < stream->work_end_ns;
+}
+
+void batches_before(struct submission *submission) {
+    struct stream *stream = submission->stream;
+    submission->stream = NULL;
+    if (!stream_own(stream)) return;
+    if (!fits(stream, &submission->pass)) {
+        close_batch(stream);
+        if (!open_batch(stream, submission)) {
+            stream_release(stream);
+            return;
+        }
+    }
+    stream->launches++;
+    submission->stream = stream;
+}
+
+/* Launched without a batch: the learned cost stands, and it is not outstanding for long. */
+static void finish_unmeasured(struct submission *submission) {
+    struct gate_batch batch = {.launches = 1, .learned_ns = submission->pass.learned_ns,
+                               .unknown = submission->pass.learned_ns == 0, .borrowed = submission->pass.borrowed};
+    batch.span = (struct throttle_span){.elapsed_ns = submission->pass.learned_ns};
+    gate_finish(submission->gate, &batch, 0);
+}
+
+void batches_after(struct submission *submission, CUresult result) {
+    struct stream *stream = submission->stream;
+    const struct gate_pass *pass = &submission->pass;
+    if (result != CUDA_SUCCESS) gate_undo(submission->gate, pass);
+    if (!stream) {
+        if (result == CUDA_SUCCESS) finish_unmeasured(submission);
+        return;
+    }
+    struct batch *batch = batch_at(stream, stream->last - 1);
+    if (result != CUDA_SUCCESS) {
+        stream->launches--;
+    } else {
+        batch->key = batch->launches == 0 || batch->key == pass->key ? pass->key : 0;
+        batch->launches++;
+        batch->unknown += pass->learned_ns == 0;
+        batch->learned_ns += pass->learned_ns;
+        uint64_t from_ns = stream->work_end_ns > pass->now_ns ? stream->work_end_ns : pass->now_ns;
+        stream->work_end_ns = from_ns + pass->learned_ns;
+    }
+    if (batch->launches >= BATCH_LAUNCHES || batch->learned_ns >= BATCH_NS || batch->unknown || pass->probe ||
+        pass->clean_wanted)
+        close_batch(stream);
+    stream_release(stream);
+}
+
+/* 1: finished and charged, 0: still runs, -1: its events tell nothing (a dead context, a lost device). */
+static int reap_first(struct stream *stream, struct gate *gate) {
+    struct batch *batch = batch_at(stream, stream->first);
+    float elapsed_ms = 0;
+    CUresult status = batch->alone ? CUDA_SUCCESS : real.cuEventQuery(batch->end);
+    if (status == CUDA_ERROR_NOT_READY) return 0;
+    bool measured = !batch->alone && status == CUDA_SUCCESS &&
+                    real.cuEventElapsedTime(&elapsed_ms, batch->from, batch->end) == CUDA_SUCCESS;
+    struct gate_batch done = {.key = batch->key, .learned_ns = batch->learned_ns, .launches = batch->launches,
+                              .unknown = batch->unknown, .borrowed = batch->borrowed, .idle_start = batch->idle_start};
+    uint64_t busy_ns = others_busy_ns(gate, stream);
+    done.span.elapsed_ns = measured ? (uint64_t)((double)elapsed_ms * 1e6 + 0.5) : batch->learned_ns;
+    if (!measured) done.key = 0;
+    done.span.contended = batch->contended || busy_ns != batch->others_busy_ns ||
+                          others_active(gate, stream, batch->submitted_ns);
+    done.span.peers_busy_ns = busy_ns - stream->others_busy_ns;
+    stream->others_busy_ns = busy_ns;
+    stream->first++;
+    stream->launches -= batch->launches;
+    bool more = stream->first != stream->last;
+    if (done.launches > 0)
+        stream->busy_ns += gate_finish(gate, &done, more ? batch_at(stream, stream->first)->learned_ns : 0);
+    return measured ? 1 : -1;
+}
+
+static bool reap_stream(struct stream *stream, struct gate *gate, bool close) {
+    bool any = false;
+    if (stream->first == stream->last || !stream_own(stream)) return false;
+    struct capture_guard guard = capture_guard_begin();
+    uint64_t now_ns = clock_now_ns();
+    if (stream->open && (close || now_ns > stream->work_end_ns + OPEN_NS_MAX)) close_batch(stream);
+    while (stream->last - stream->first > stream->open && reap_first(stream, gate) != 0) any = true;
+    capture_guard_end(guard);
+    stream_release(stream);
+    return any;
+}
+
+bool batches_reap(struct gate *gate, bool close) {
+    bool any = false;
+    for (struct stream *stream = streams_first(); stream; stream = stream->next)
+        if (stream->card == gate->card && !__atomic_load_n(&stream->gone, __ATOMIC_ACQUIRE))
+            any |= reap_stream(stream, gate, close);
+    return any;
+}
+
+void batches_reap_all(bool close) {
+    for (int card = 0; card < region_card_count(); card++) {
+        struct gate *gate = gate_of_card(card);
+        if (gate) batches_reap(gate, close);
+    }
+}
+
+void batches_settle_all(void) {
+    for (int card = 0; card < region_card_count(); card++) {
+        struct gate *gate = gate_of_card(card);
+        if (!gate) continue;
+        batches_reap(gate, false);
+        gate_publish(gate, clock_now_ns());
+    }
+}
+
+void batches_block_all(void) {
+    for (int card = 0; card < region_card_count(); card++) {
+        struct gate *gate = gate_of_card(card);
+        if (!gate) continue;
+        batches_reap(gate, true);
+        gate_block(gate, clock_now_ns() + BLOCKED_NS);
+    }
+}
+
+void batches_close_stream(CUstream handle) {
+    struct stream *stream = region_card_count() > 0 ? streams_find(handle) : NULL;
+    if (!stream || !stream_own(stream)) return;
+    close_batch(stream);
+    stream_release(stream);
+}
+
+/* What is outstanding stays charged as learned: its events cannot be asked any more. */
+static void forget(struct stream *stream, bool destroy_events) {
+    struct gate *gate = gate_of_card(stream->card);
+    stream->open = 0;
+    while (stream->first != stream->last) {
+        batch_at(stream, stream->first)->alone = true;
+        if (gate) reap_first(stream, gate);
+        else stream->first++;
+    }
+    for (unsigned place = 0; place < BATCHES_PER_STREAM; place++) {
+        struct batch *batch = &stream->batches[place];
+        if (destroy_events && batch->begin) real.cuEventDestroy_v2(batch->begin);
+        if (destroy_events && batch->end) real.cuEventDestroy_v2(batch->end);
+        *batch = (struct batch){0};
+    }
+    streams_forget(stream);
+}
+
+void batches_forget_stream(CUstream handle) {
+    for (struct stream *stream = streams_first(); stream; stream = stream->next) {
+        if (stream->handle != handle || __atomic_load_n(&stream->gone, __ATOMIC_ACQUIRE)) continue;
+        if (!stream_own(stream)) continue;
+        forget(stream, true);
+        stream_release(stream);
+    }
+}
+
+void batches_forget_context(CUcontext context) {
+    for (struct stream *stream = streams_first(); stream; stream = stream->next) {
+        if (stream->context != context || __atomic_load_n(&stream->gone, __ATOMIC_ACQUIRE)) continue;
+        if (!stream_own(stream)) continue;
+        forget(stream, false);
+        stream_release(stream);
+    }
+}
+
+void batches_after_fork(void) {
+    streams_after_fork();
+    gate_after_fork();
+}

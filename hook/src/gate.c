@@ -1,0 +1,363 @@
+#include "gate.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "batches.h"
+#include "clock.h"
+#include "oversubscription.h"
+#include "oversubscription.h"
+
+#define PAGE_MARGIN_NS 100000ull  /* a look a little late must not read as "idle" */
+#define GAP_NS 10000ull           /* from the call to the card on an empty stream: a real launch takes 3 to 8 us */
+#define REAP_NS 50000ull
+#define PEERS_MAX EGPU_MEMBER_COUNT_MAX
+
+static struct gate *gates[EGPU_CARD_COUNT_MAX];
+
+struct surroundings {
+    struct throttle_limits limits;
+    struct throttle_bucket *bucket;
+    struct egpu_page *page;
+    uint32_t index;
+    int count;
+    struct throttle_peer peers[PEERS_MAX];
+};
+
+static uint64_t load(const uint64_t *word) { return __atomic_load_n(word, __ATOMIC_RELAXED); }
+static void store(uint64_t *word, uint64_t value) { __atomic_store_n(word, value, __ATOMIC_RELAXED); }
+static void add(uint64_t *word, uint64_t value) { __atomic_fetch_add(word, value, __ATOMIC_RELAXED); }
+static uint64_t most(uint64_t one, uint64_t other) { return one > other ? one : other; }
+static uint64_t least(uint64_t one, uint64_t other) { return one < other ? one : other; }
+
+static void raise_to(uint64_t *word, uint64_t value) {
+    uint64_t before = load(word);
+    while (before < value &&
+           !__atomic_compare_exchange_n(word, &before, value, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
+}
+
+static struct gate *make_gate(int card) {
+    struct gate *gate = calloc(1, sizeof *gate), *nobody = NULL;
+    if (!gate) return NULL;
+    gate->card = card;
+    pthread_mutex_init(&gate->lock, NULL);
+    if (__atomic_compare_exchange_n(&gates[card], &nobody, gate, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) return gate;
+    free(gate);
+    return nobody;
+}
+
+static struct throttle_limits limits_of(const struct egpu_card_limits *limits) {
+    return (struct throttle_limits){limits->core_quota, limits->core_policy, limits->priority};
+}
+
+static bool alone(int card) {
+    static const struct egpu_page *pages[1];
+    struct egpu_member members[1];
+    return region_page(card) == NULL || region_peers(card, pages, members, 1) == 0;
+}
+
+struct gate *gate_of_card(int card) {
+    if (card < 0 || card >= (int)EGPU_CARD_COUNT_MAX) return NULL;
+    const struct egpu_card_limits *limits = region_limits(card);
+    if (!limits) return NULL;
+    struct throttle_limits own = limits_of(limits);
+    if (!throttle_limited(&own) && own.priority == THROTTLE_HIGH && alone(card)) return NULL;
+    struct gate *gate = __atomic_load_n(&gates[card], __ATOMIC_ACQUIRE);
+    return gate ? gate : make_gate(card);
+}
+
+static void look_around(struct gate *gate, struct surroundings *around) {
+    const struct egpu_card_limits *limits = region_limits(gate->card);
+    const struct egpu_page *pages[PEERS_MAX];
+    struct egpu_member members[PEERS_MAX];
+    around->bucket = (struct throttle_bucket *)region_card_usage(gate->card)->bucket;
+    around->page = region_page(gate->card);
+    around->limits = limits_of(limits);
+    around->index = limits->card_index;
+    around->count = around->page ? region_peers(gate->card, pages, members, PEERS_MAX) : 0;
+    for (int each = 0; each < around->count; each++) {
+        const struct egpu_page *page = pages[each];
+        around->peers[each] = (struct throttle_peer){
+            .limits = {members[each].core_quota, members[each].core_policy, members[each].priority},
+            .wanting_until_ns = load(&page->wanting_until_ns),
+            .busy_until_ns = load(&page->busy_until_ns),
+            .hold_until_ns = load(&page->hold_until_ns),
+            .probe_until_ns = load(&page->probe_until_ns),
+            .busy_ns = load(&page->busy_ns),
+            .tokens_ns = __atomic_load_n(&page->tokens_ns, __ATOMIC_RELAXED),
+            .tokens_at_ns = load(&page->tokens_at_ns),
+            .index = (uint32_t)each + (each >= (int)around->index),
+        };
+    }
+}
+
+uint64_t gate_others_busy_ns(struct gate *gate) {
+    struct surroundings around;
+    look_around(gate, &around);
+    uint64_t busy_ns = load(&around.bucket->busy_ns) - load(&gate->busy_ns);
+    for (int each = 0; each < around.count; each++) busy_ns += around.peers[each].busy_ns;
+    return busy_ns;
+}
+
+static bool active_since(struct gate *gate, const struct surroundings *around, uint64_t since_ns) {
+    for (int each = 0; each < around->count; each++)
+        if (around->peers[each].busy_until_ns > since_ns) return true;
+    uint64_t busy_until_ns = load(&around->bucket->busy_until_ns);
+    return busy_until_ns > since_ns && busy_until_ns != load(&gate->busy_until_ns);
+}
+
+bool gate_others_active(struct gate *gate, uint64_t since_ns) {
+    struct surroundings around;
+    look_around(gate, &around);
+    return active_since(gate, &around, since_ns);
+}
+
+/* With the lock held: what is left if nobody else has work, but never less than what is behind the running batch. */
+static uint64_t work_left_ns(const struct gate *gate, uint64_t now_ns) {
+    if (gate->launches == 0) return 0;
+    uint64_t behind_ns = gate->ahead_ns > gate->head_ns ? gate->ahead_ns - gate->head_ns : 0;
+    uint64_t left_ns = gate->work_end_ns > now_ns ? gate->work_end_ns - now_ns : 0;
+    return least(most(left_ns, behind_ns), gate->ahead_ns);
+}
+
+static void write_page(struct gate *gate, const struct surroundings *around, uint64_t now_ns, uint64_t busy_until_ns) {
+    uint64_t before_ns = load(&gate->busy_until_ns);
+    store(&gate->busy_until_ns, busy_until_ns);
+    if (busy_until_ns >= before_ns) raise_to(&around->bucket->busy_until_ns, busy_until_ns);
+    else /* Lowered only by who raised it: another process of the container may have more work. */
+        __atomic_compare_exchange_n(&around->bucket->busy_until_ns, &before_ns, busy_until_ns, false, __ATOMIC_RELAXED,
+                                    __ATOMIC_RELAXED);
+    if (!around->page) return;
+    if (busy_until_ns <= now_ns) store(&around->page->in_flight_since_ns, 0);
+    else if (load(&around->page->in_flight_since_ns) == 0) store(&around->page->in_flight_since_ns, now_ns);
+    store(&around->page->busy_until_ns, load(&around->bucket->busy_until_ns));
+    store(&around->page->busy_ns, load(&around->bucket->busy_ns));
+    __atomic_store_n(&around->page->tokens_ns, __atomic_load_n(&around->bucket->tokens_ns, __ATOMIC_RELAXED),
+                     __ATOMIC_RELAXED);
+    store(&around->page->tokens_at_ns, now_ns);
+    store(&around->page->heartbeat_ns, now_ns);
+}
+
+/* When to look again although nothing else happens: as soon as the running work should be done. */
+static uint64_t publish(struct gate *gate, const struct surroundings *around, uint64_t now_ns, uint64_t wake_ns) {
+    pthread_mutex_lock(&gate->lock);
+    bool busy = gate->launches > 0;
+    uint64_t look_ns = most(most(work_left_ns(gate, now_ns), gate->head_ns / 16), THROTTLE_POLL_NS);
+    uint64_t ended_ns = least(gate->work_end_ns, now_ns);
+    pthread_mutex_unlock(&gate->lock);
+    if (busy) {
+        wake_ns = least(wake_ns, now_ns + look_ns);
+        write_page(gate, around, now_ns, wake_ns + PAGE_MARGIN_NS);
+        return wake_ns;
+    }
+    write_page(gate, around, now_ns, least(load(&gate->busy_until_ns), ended_ns));
+    return wake_ns;
+}
+
+void gate_publish(struct gate *gate, uint64_t now_ns) {
+    struct surroundings around;
+    look_around(gate, &around);
+    publish(gate, &around, now_ns, UINT64_MAX - PAGE_MARGIN_NS);
+}
+
+void gate_block(struct gate *gate, uint64_t until_ns) {
+    struct surroundings around;
+    look_around(gate, &around);
+    pthread_mutex_lock(&gate->lock);
+    bool busy = gate->launches > 0;
+    pthread_mutex_unlock(&gate->lock);
+    if (busy) write_page(gate, &around, clock_now_ns(), until_ns);
+}
+
+static struct throttle_ask ask_now(struct gate *gate, struct gate_pass *pass, uint64_t now_ns) {
+    struct throttle_ask ask = {.now_ns = now_ns, .probing = pass->probe};
+    pthread_mutex_lock(&gate->lock);
+    struct cost_entry *entry = costs_find(&gate->costs, pass->key);
+    pass->learned_ns = entry->cost_ns;
+    pass->clean_wanted = costs_stale(entry, now_ns);
+    ask.ahead_ns = work_left_ns(gate, now_ns);
+    ask.head_ns = gate->head_ns;
+    ask.ahead_unknown = gate->unknown > 0;
+    pthread_mutex_unlock(&gate->lock);
+    return ask;
+}
+
+/* Others would spoil the measurement of a kernel that was never, or long ago, measured alone. */
+static bool probe_begins(struct gate *gate, const struct surroundings *around, const struct gate_pass *pass,
+                         uint64_t now_ns) {
+    uint32_t nobody = 0;
+    if (!pass->clean_wanted || !around->page || !active_since(gate, around, now_ns)) return false;
+    if (gate->probe_started_ns && now_ns < gate->probe_started_ns + 2 * THROTTLE_PROBE_NS_MAX) return false;
+    if (!__atomic_compare_exchange_n(&gate->probing, &nobody, 1, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) return false;
+    gate->probe_started_ns = now_ns;
+    store(&around->page->probe_until_ns, now_ns + THROTTLE_PROBE_NS_MAX - 1);
+    return true;
+}
+
+static void account_wait(struct gate *gate, const struct surroundings *around, enum throttle_reason reason,
+                         uint64_t waited_ns) {
+    struct egpu_slot_card *slot = region_slot_card(gate->card);
+    add(&around->bucket->waited_ns, waited_ns);
+    if (!slot) return;
+    if (reason == THROTTLE_WAIT_QUOTA || reason == THROTTLE_WAIT_ENTITLED) add(&slot->throttled_ns, waited_ns);
+    if (reason == THROTTLE_WAIT_PRIORITY) add(&slot->preempted_ns, waited_ns);
+}
+
+static void wait_in_gate(struct gate *gate, const struct surroundings *around, const struct throttle_decision *decision,
+                         const struct throttle_ask *ask) {
+    if (around->page) store(&around->page->wanting_until_ns, decision->until_ns + PAGE_MARGIN_NS);
+    if (batches_reap(gate, true)) return; /* what was learned may change the answer */
+    uint64_t wake_ns = publish(gate, around, ask->now_ns, decision->until_ns);
+    clock_sleep_until(wake_ns);
+    uint64_t waited_ns = clock_now_ns() - ask->now_ns;
+    if (decision->reason == THROTTLE_WAIT_PROBE && !ask->probing) throttle_probe_honoured(around->bucket, waited_ns);
+    account_wait(gate, around, decision->reason, waited_ns);
+    batches_reap(gate, true);
+}
+
+static void take(struct gate *gate, const struct surroundings *around, struct gate_pass *pass,
+                 const struct throttle_decision *decision) {
+    struct egpu_slot_card *slot = region_slot_card(gate->card);
+    pthread_mutex_lock(&gate->lock);
+    struct cost_entry *entry = costs_find(&gate->costs, pass->key);
+    pass->learned_ns = entry->cost_ns;
+    pass->clean_wanted = costs_due(entry, pass->now_ns) || pass->probe;
+    if (gate->launches++ == 0) gate->head_ns = pass->learned_ns;
+    gate->ahead_ns += pass->learned_ns;
+    gate->unknown += pass->learned_ns == 0;
+    gate->work_end_ns = most(gate->work_end_ns, pass->now_ns) + pass->learned_ns;
+    uint64_t left_ns = work_left_ns(gate, pass->now_ns);
+    pthread_mutex_unlock(&gate->lock);
+    throttle_charge(around->bucket, (int64_t)pass->learned_ns, pass->borrowed);
+    write_page(gate, around, pass->now_ns, most(load(&gate->busy_until_ns), pass->now_ns + left_ns + PAGE_MARGIN_NS));
+    if (around->page) store(&around->page->wanting_until_ns, 0);
+    if (decision->late) add(&around->bucket->passed_late, 1);
+    if (!slot) return;
+    add(&slot->launch_count, 1);
+    add(&slot->unlimited_count, decision->late);
+}
+
+static void reap_when_due(struct gate *gate, uint64_t now_ns) {
+    if (__atomic_load_n(&gate->launches, __ATOMIC_RELAXED) == 0 || now_ns < load(&gate->reap_at_ns)) return;
+    store(&gate->reap_at_ns, now_ns + least(most(gate->head_ns / 4, REAP_NS), THROTTLE_MS));
+    batches_reap(gate, false);
+}
+
+void gate_enter(struct gate *gate, uint64_t key, struct gate_pass *pass) {
+    struct surroundings around;
+    struct throttle_decision decision;
+    uint64_t since_ns = clock_now_ns();
+    *pass = (struct gate_pass){.key = key};
+    reap_when_due(gate, since_ns);
+    for (;;) {
+        pass->now_ns = clock_now_ns();
+        struct throttle_ask ask = ask_now(gate, pass, pass->now_ns);
+        look_around(gate, &around);
+        ask.since_ns = since_ns;
+        ask.index = around.index;
+        decision = throttle_decide(around.bucket, &around.limits, &ask, around.peers, around.count);
+        if (decision.reason == THROTTLE_PASS && !pass->probe && probe_begins(gate, &around, pass, pass->now_ns)) {
+            pass->probe = true;
+            continue;
+        }
+        if (decision.reason == THROTTLE_PASS) break;
+        wait_in_gate(gate, &around, &decision, &ask);
+    }
+    pass->borrowed = decision.borrowed;
+    take(gate, &around, pass, &decision);
+}
+
+static void end_probe(struct gate *gate, const struct surroundings *around) {
+    if (!__atomic_load_n(&gate->probing, __ATOMIC_ACQUIRE)) return;
+    if (around->page) store(&around->page->probe_until_ns, 0);
+    __atomic_store_n(&gate->probing, 0, __ATOMIC_RELEASE);
+}
+
+static void remove_ahead(struct gate *gate, uint64_t learned_ns, uint32_t launches, uint32_t unknown) {
+    gate->ahead_ns -= least(gate->ahead_ns, learned_ns);
+    gate->launches -= launches < gate->launches ? launches : gate->launches;
+    gate->unknown -= unknown < gate->unknown ? unknown : gate->unknown;
+}
+
+void gate_undo(struct gate *gate, const struct gate_pass *pass) {
+    struct surroundings around;
+    look_around(gate, &around);
+    throttle_charge(around.bucket, -(int64_t)pass->learned_ns, pass->borrowed);
+    pthread_mutex_lock(&gate->lock);
+    remove_ahead(gate, pass->learned_ns, 1, pass->learned_ns == 0);
+    pthread_mutex_unlock(&gate->lock);
+    if (pass->probe) end_probe(gate, &around);
+}
+
+static void learn(struct gate *gate, const struct gate_batch *batch, uint64_t now_ns) {
+    if (batch->key == 0 || batch->launches == 0) return;
+    struct cost_entry *entry = costs_find(&gate->costs, batch->key);
+    uint64_t each_ns = batch->span.elapsed_ns / batch->launches;
+    bool clean = !batch->span.contended;
+    /* The first launch on an empty stream pays the way to the card: that is no reason to think the kernel slower. */
+    if (batch->idle_start && entry->clean_ns && batch->span.elapsed_ns <= entry->cost_ns * batch->launches + GAP_NS)
+        each_ns = least(each_ns, entry->cost_ns);
+    costs_learn(entry, each_ns, clean, now_ns);
+}
+
+uint64_t gate_finish(struct gate *gate, const struct gate_batch *batch, uint64_t next_learned_ns) {
+    struct surroundings around;
+    struct throttle_span span = batch->span;
+    uint64_t now_ns = clock_now_ns();
+    look_around(gate, &around);
+    span.learned_ns = batch->unknown ? 0 : batch->learned_ns;
+    pthread_mutex_lock(&gate->lock);
+    uint64_t cost_ns = throttle_attribute(&gate->ledger, &span);
+    learn(gate, batch, now_ns);
+    if (batch->idle_start && span.learned_ns && cost_ns > span.learned_ns && cost_ns <= span.learned_ns + GAP_NS)
+        cost_ns = span.learned_ns;
+    remove_ahead(gate, batch->learned_ns, batch->launches, batch->unknown);
+    gate->head_ns = least(next_learned_ns, gate->ahead_ns);
+    uint64_t behind_ns = gate->ahead_ns - gate->head_ns;
+    gate->work_end_ns = least(most(gate->work_end_ns, now_ns + behind_ns), now_ns + gate->ahead_ns);
+    bool idle = gate->launches == 0;
+    pthread_mutex_unlock(&gate->lock);
+    add(&gate->busy_ns, cost_ns);
+    add(&around.bucket->busy_ns, cost_ns);
+    throttle_charge(around.bucket, (int64_t)cost_ns - (int64_t)batch->learned_ns, batch->borrowed);
+    struct egpu_slot_card *slot = region_slot_card(gate->card);
+    if (slot) {
+        struct timespec wall;
+        clock_gettime(CLOCK_REALTIME, &wall);
+        add(&slot->busy_ns, cost_ns);
+        store(&slot->last_submit_ns, (uint64_t)wall.tv_sec * 1000000000ull + (uint64_t)wall.tv_nsec);
+    }
+    oversubscription_measured(gate->card, span.elapsed_ns, span.learned_ns, span.peers_busy_ns);
+    end_probe(gate, &around);
+    oversubscription_measured(gate->card, span.elapsed_ns, span.learned_ns, span.peers_busy_ns);
+    if (idle && around.page && around.limits.priority == THROTTLE_HIGH)
+        raise_to(&around.page->hold_until_ns, now_ns + THROTTLE_HOLD_NS);
+    publish(gate, &around, now_ns, UINT64_MAX - PAGE_MARGIN_NS);
+    return cost_ns;
+}
+
+void gate_yield(struct gate *gate) {
+    struct surroundings around;
+    uint64_t since_ns = clock_now_ns(), now_ns = since_ns;
+    while (now_ns < since_ns + THROTTLE_WAIT_NS_MAX) {
+        look_around(gate, &around);
+        if (around.limits.priority == THROTTLE_HIGH || !throttle_high_has_work(around.peers, around.count, now_ns)) return;
+        batches_reap(gate, true);
+        clock_sleep_until(publish(gate, &around, now_ns, now_ns + THROTTLE_POLL_NS));
+        uint64_t waited_ns = clock_now_ns() - now_ns;
+        account_wait(gate, &around, THROTTLE_WAIT_PRIORITY, waited_ns);
+        now_ns += waited_ns;
+    }
+}
+
+/* The child has no CUDA any more; what its parent has outstanding is the parent's. */
+void gate_after_fork(void) {
+    for (int card = 0; card < (int)EGPU_CARD_COUNT_MAX; card++) {
+        struct gate *gate = gates[card];
+        if (!gate) continue;
+        memset(gate, 0, sizeof *gate);
+        gate->card = card;
+        pthread_mutex_init(&gate->lock, NULL);
+    }
+}

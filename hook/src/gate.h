@@ -1,0 +1,73 @@
+/* The gate of one card in one process: asks throttle.c, waits, charges, and tells the peers by the container's page.
+ *
+ * Its lock guards what the process knows of its own work. It is short: no driver call and no waiting inside.
+ */
+#ifndef EGPU_GATE_H
+#define EGPU_GATE_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "costs.h"
+#include "region.h"
+#include "throttle.h"
+
+struct gate {
+    int card;
+    pthread_mutex_t lock;
+    struct costs costs;
+    struct throttle_ledger ledger;
+    uint64_t ahead_ns;       /* learned cost of launches not known to be finished */
+    uint64_t head_ns;        /* of that, the oldest batch */
+    uint64_t work_end_ns;    /* when all should be finished, if nobody else had work */
+    uint64_t busy_ns;        /* charged to this process, by batches that ended and in advance */
+    uint64_t busy_until_ns;  /* what this process wrote to the page last */
+    uint64_t probe_started_ns;
+    uint64_t reap_at_ns;     /* finished batches are looked for then */
+    uint32_t launches;       /* not known to be finished */
+    uint32_t unknown;        /* of those, never measured */
+    uint32_t probing;
+};
+
+/* One submission on its way through. */
+struct gate_pass {
+    uint64_t key;
+    uint64_t learned_ns;
+    uint64_t now_ns;         /* when it passed */
+    bool borrowed;
+    bool probe;
+    bool clean_wanted;
+};
+
+/* What a finished batch says of itself. */
+struct gate_batch {
+    struct throttle_span span;
+    uint64_t key;            /* of all its launches, 0 when they differ */
+    uint64_t learned_ns;     /* charged in advance */
+    uint32_t launches;
+    uint32_t unknown;
+    bool borrowed;
+    bool idle_start;         /* the stream was empty before it, so the way from the call to the card is in its time */
+};
+
+/* NULL: nothing to hold back and nobody to tell. */
+struct gate *gate_of_card(int card);
+/* Waits until the launch may pass; reaps finished batches meanwhile. The launch counts as outstanding from here on. */
+void gate_enter(struct gate *gate, uint64_t key, struct gate_pass *pass);
+/* The launch failed: as if it had never been. */
+void gate_undo(struct gate *gate, const struct gate_pass *pass);
+/* Returns what was charged. */
+uint64_t gate_finish(struct gate *gate, const struct gate_batch *batch, uint64_t next_learned_ns);
+/* Only waits while higher priority has work: for copies. */
+void gate_yield(struct gate *gate);
+/* Sums of the busy time of everybody but this process: a difference over a batch says who else ran. */
+uint64_t gate_others_busy_ns(struct gate *gate);
+bool gate_others_active(struct gate *gate, uint64_t since_ns);
+/* Work of this process may have ended: the page says so. */
+void gate_publish(struct gate *gate, uint64_t now_ns);
+/* The application waits for the card: its page says busy until then, for it cannot say anything meanwhile. */
+void gate_block(struct gate *gate, uint64_t until_ns);
+void gate_after_fork(void);
+
+#endif

@@ -1,0 +1,113 @@
+#define _GNU_SOURCE
+#include "streams.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "cards.h"
+#include "real.h"
+
+/* How far a stream may lie from its place. */
+#define STEPS_MAX 64u
+
+static struct stream *table[STREAMS_MAX];
+static struct stream *all;
+static pthread_mutex_t changing = PTHREAD_MUTEX_INITIALIZER;
+
+struct stream *streams_first(void) { return __atomic_load_n(&all, __ATOMIC_ACQUIRE); }
+
+bool stream_own(struct stream *stream) { return __atomic_exchange_n(&stream->owned, 1, __ATOMIC_ACQUIRE) == 0; }
+
+void stream_release(struct stream *stream) { __atomic_store_n(&stream->owned, 0, __ATOMIC_RELEASE); }
+
+int streams_card(const struct stream *stream) { return stream->card; }
+
+static uint64_t this_thread(void) {
+    static __thread uint64_t number;
+    if (number == 0) number = (uint64_t)syscall(SYS_gettid);
+    return number;
+}
+
+static unsigned place_of(CUstream handle, CUcontext context, uint64_t thread) {
+    uint64_t mixed = (uint64_t)(uintptr_t)handle ^ (uint64_t)(uintptr_t)context * 31 ^ thread * 131071;
+    return (unsigned)(mixed * 0x9e3779b97f4a7c15ull >> 40);
+}
+
+static bool same(const struct stream *stream, CUstream handle, CUcontext context, uint64_t thread) {
+    return stream->handle == handle && stream->thread == thread && (context == NULL || stream->context == context) &&
+           !__atomic_load_n(&stream->gone, __ATOMIC_ACQUIRE);
+}
+
+static struct stream *look_up(const struct stream *wanted, unsigned place) {
+    for (unsigned step = 0; step < STEPS_MAX; step++) {
+        struct stream *stream = __atomic_load_n(&table[(place + step) % STREAMS_MAX], __ATOMIC_ACQUIRE);
+        if (!stream) return NULL;
+        if (same(stream, wanted->handle, wanted->context, wanted->thread)) return stream;
+    }
+    return NULL;
+}
+
+/* A place is given back by marking its stream gone; the struct stays there for the next one, for a thread that found it
+ * earlier may still look at it. */
+static struct stream *insert(const struct stream *wanted, unsigned place) {
+    for (unsigned step = 0; step < STEPS_MAX; step++) {
+        struct stream **there = &table[(place + step) % STREAMS_MAX], *stream = *there;
+        if (stream && !(__atomic_load_n(&stream->gone, __ATOMIC_ACQUIRE) && stream_own(stream))) continue;
+        bool made = stream == NULL;
+        if (made) stream = calloc(1, sizeof *stream);
+        if (!stream) return NULL;
+        stream->handle = wanted->handle;
+        stream->context = wanted->context;
+        stream->thread = wanted->thread;
+        stream->card = wanted->card;
+        __atomic_store_n(&stream->gone, 0, __ATOMIC_RELEASE);
+        stream_release(stream);
+        if (!made) return stream;
+        stream->next = all;
+        __atomic_store_n(&all, stream, __ATOMIC_RELEASE);
+        __atomic_store_n(there, stream, __ATOMIC_RELEASE);
+        return stream;
+    }
+    return NULL;
+}
+
+/* Explicit streams are told apart by their handle, so no question to the driver is needed; default streams exist once
+ * per context, or once per context and thread. */
+struct stream *streams_find(CUstream handle) {
+    struct stream wanted = {.handle = handle};
+    wanted.thread = handle == CU_STREAM_PER_THREAD ? this_thread() : 0;
+    bool implicit = handle == CU_STREAM_LEGACY || wanted.thread;
+    if (implicit && real.cuCtxGetCurrent(&wanted.context) != CUDA_SUCCESS) return NULL;
+    unsigned place = place_of(handle, wanted.context, wanted.thread);
+    struct stream *stream = look_up(&wanted, place);
+    if (stream) return stream;
+    wanted.card = card_current();
+    CUcontext context = wanted.context;
+    if (!implicit && real.cuCtxGetCurrent(&context) != CUDA_SUCCESS) return NULL;
+    pthread_mutex_lock(&changing);
+    stream = look_up(&wanted, place);
+    wanted.context = context;
+    if (!stream) stream = insert(&wanted, place);
+    pthread_mutex_unlock(&changing);
+    return stream;
+}
+
+void streams_forget(struct stream *stream) {
+    stream->first = stream->last = 0;
+    stream->open = 0;
+    stream->work_end_ns = 0;
+    stream->launches = 0;
+    __atomic_store_n(&stream->gone, 1, __ATOMIC_RELEASE);
+}
+
+void streams_after_fork(void) {
+    pthread_mutex_init(&changing, NULL);
+    for (struct stream *stream = all; stream; stream = stream->next) {
+        stream_release(stream);
+        memset(stream->batches, 0, sizeof stream->batches);
+        streams_forget(stream);
+    }
+}

@@ -1,0 +1,43 @@
+/* Inside of batches.c and streams.c: what is known of a stream. */
+#ifndef EGPU_STREAMS_H
+#define EGPU_STREAMS_H
+
+#include "batches.h"
+
+struct batch {
+    CUevent begin, end;         /* kept for the next batch of the same place */
+    CUevent from;               /* its own begin, or the end of the batch before */
+    uint64_t learned_ns;
+    uint64_t key;
+    uint64_t submitted_ns;
+    uint64_t others_busy_ns;    /* of peers when it began */
+    uint32_t launches, unknown;
+    bool borrowed, contended, idle_start;
+    bool alone;                 /* no end event: charged as learned */
+};
+
+struct stream {
+    CUstream handle;
+    CUcontext context;
+    uint64_t thread;            /* of the per-thread default stream, else 0 */
+    int card;
+    uint32_t owned;
+    uint32_t gone;
+    uint32_t open;              /* the newest batch takes more launches */
+    unsigned first, last;       /* batches [first, last) are outstanding */
+    uint64_t work_end_ns;
+    uint64_t others_busy_ns;    /* at the end of the batch finished last */
+    uint64_t busy_ns;           /* charged to this stream */
+    uint32_t launches;          /* outstanding */
+    struct stream *next;        /* of all ever made: they are reused, never freed */
+    struct batch batches[BATCHES_PER_STREAM];
+};
+
+struct stream *streams_first(void);
+/* Owned by the caller: its handle may be given to another stream now. */
+void streams_forget(struct stream *stream);
+void streams_after_fork(void);
+bool stream_own(struct stream *stream);
+void stream_release(struct stream *stream);
+
+#endif

@@ -1,0 +1,38 @@
+#include "submissions.h"
+
+#include "capture.h"
+#include "cards.h"
+#include "oversubscription.h"
+#include "oversubscription.h"
+
+#define COPY_BYTES_MIN (1u << 20) /* smaller ones are done before a wait would have begun */
+
+__thread int submissions_in_callback;
+
+void submission_begin(struct submission *submission, CUstream stream, const void *function, uint64_t grid,
+                      uint64_t block) {
+    submission->gate = NULL;
+    if (region_state() != REGION_READY || submissions_in_callback || capture_holds(stream)) return;
+    submission->stream = streams_find(stream);
+    int card = submission->stream ? streams_card(submission->stream) : card_current();
+    oversubscription_gate(card);
+    struct gate *gate = gate_of_card(card);
+    oversubscription_gate(card);
+    if (!gate) return;
+    gate_enter(gate, costs_key(function, grid, block), &submission->pass);
+    submission->gate = gate;
+    if (submission->stream) batches_before(submission);
+}
+
+CUresult submission_end(struct submission *submission, CUresult result) {
+    if (submission->gate) batches_after(submission, result);
+    return result;
+}
+
+void submission_yield(uint64_t bytes) {
+    if (bytes < COPY_BYTES_MIN || region_state() != REGION_READY || submissions_in_callback) return;
+    int card = card_current();
+    oversubscription_gate(card);
+    struct gate *gate = gate_of_card(card);
+    if (gate) gate_yield(gate);
+}
