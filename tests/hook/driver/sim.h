@@ -220,12 +220,14 @@ void sim_wake_all(void);                     /* under the lock: every waiter loo
 void sim_dispatch(void);                     /* under the lock: gives the token to the next if nobody has it */
 
 /* Also exported to the hook's clock.c and to clients. */
+#pragma GCC visibility push(default)
 uint64_t egpuSimNow(void); /* 0 = the clock is the wall */
 int egpuSimWait(uint64_t key, const uint32_t *word, uint32_t expected, uint64_t deadline_ns);
 void egpuSimWake(uint64_t key);
 void egpuSimSleep(uint64_t ns);
 void egpuSimDetach(void);
 void egpuSimExpect(uint32_t count); /* the clock stands until `count` more threads take part (before pthread_create) */
+#pragma GCC visibility pop
 
 /* --- card.c: the engines; everything here under the lock --------------------------------------------------------- */
 

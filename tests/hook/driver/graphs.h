@@ -1,0 +1,68 @@
+/* Graphs: operations kept for later, in an order; how a stream captures into one. */
+#ifndef EGPU_SIM_GRAPHS_H
+#define EGPU_SIM_GRAPHS_H
+
+#include "streams.h"
+
+#define SIM_NODE_MAGIC UINT64_C(0x65646f6e65646f6e)
+#define SIM_GRAPH_MAGIC UINT64_C(0x6870617267706872)
+#define SIM_EXEC_MAGIC UINT64_C(0x6365786563657865)
+#define SIM_CAPTURE_STREAMS_MAX 256
+
+struct CUgraphNode_st {
+    uint64_t magic;
+    struct CUgraph_st *graph;
+    struct CUgraphNode_st *origin; /* in a clone: the node it was made from */
+    unsigned type;
+    struct sim_nodes after;
+    struct sim_operation operation; /* owns `argument` and `details` */
+    CUhostFn host;
+    void *host_data;
+    struct CUgraph_st *child;
+    CUevent event;
+    CUdeviceptr memory; /* of an allocation or a free */
+    bool disabled;      /* in an executable graph */
+    bool placed;        /* while an order is made */
+};
+
+struct CUgraph_st {
+    uint64_t magic;
+    struct sim_nodes nodes; /* in the order they were added */
+};
+
+struct CUgraphExec_st {
+    uint64_t magic;
+    struct sim_nodes nodes; /* copies, in an order that respects all edges; child graphs are unfolded */
+    uint64_t flags;
+};
+
+struct sim_capture {
+    uint64_t identity;
+    struct CUgraph_st *graph;
+    unsigned mode;
+    bool invalidated;
+    bool given_graph; /* cuStreamBeginCaptureToGraph: the graph is the caller's */
+    pthread_t thread;
+    struct sim_stream *origin;
+    struct sim_stream *streams[SIM_CAPTURE_STREAMS_MAX];
+    size_t stream_count;
+    struct sim_capture *next;
+};
+
+struct CUgraph_st *sim_graph_make(void);
+struct CUgraph_st *sim_graph_of(CUgraph handle); /* NULL = not a live graph */
+struct CUgraphNode_st *sim_node_of(CUgraphNode handle);
+/* A node after `after`; copies what the operation points to. NULL = no memory. */
+struct CUgraphNode_st *sim_node_add(struct CUgraph_st *graph, const struct sim_nodes *after, unsigned type,
+                                    const struct sim_operation *operation);
+struct CUgraphNode_st *sim_node_copy(struct CUgraph_st *graph, const struct CUgraphNode_st *node);
+void sim_node_free(struct CUgraphNode_st *node);
+void sim_graph_free(struct CUgraph_st *graph);
+/* All nodes so that each comes after those it depends on; false = there is a cycle. */
+bool sim_graph_order(struct CUgraph_st *graph, struct sim_nodes *ordered);
+void sim_nodes_append(struct sim_nodes *nodes, struct CUgraphNode_st *node);
+
+/* host_functions.c: runs on the driver's thread when all before it in the stream is done. */
+CUresult sim_host_submit(struct sim_stream *stream, CUhostFn function, void *data);
+
+#endif

@@ -1,0 +1,207 @@
+/* Host functions: run in stream order on a thread of the driver, which takes part in the clock. */
+#include <stdlib.h>
+
+#include "graphs.h"
+#include "simulated.h"
+
+struct host_work {
+    struct sim_point point;  /* its own entry: ends when the function has returned */
+    struct sim_point before; /* what it waits for */
+    CUhostFn function;
+    CUstreamCallback callback; /* the older form, if function is NULL */
+    CUstream stream;
+    void *data;
+    struct host_work *next;
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t attached = PTHREAD_COND_INITIALIZER;
+static struct host_work *first;
+static bool running; /* the thread is there */
+static bool ready;   /* and takes part in the clock */
+
+void sim_host_functions_forked(void)
+{
+    pthread_mutex_init(&lock, NULL);
+    first = NULL;
+    running = false;
+    ready = false;
+}
+
+/* The oldest work whose predecessors are done; else when to look again. */
+static struct host_work *take(uint64_t *wake_ns)
+{
+    struct host_work *found = NULL;
+    uint64_t completed;
+
+    *wake_ns = SIM_NEVER;
+    sim_lock();
+    sim_advance(sim_now());
+    pthread_mutex_lock(&lock);
+    for (struct host_work **link = &first; *link != NULL && found == NULL;) {
+        if (sim_point_done((*link)->before, &completed)) {
+            found = *link;
+            *link = found->next;
+        } else {
+            uint64_t end_ns = sim_point_foretell((*link)->before);
+
+            *wake_ns = end_ns < *wake_ns ? end_ns : *wake_ns;
+            link = &(*link)->next;
+        }
+    }
+    pthread_mutex_unlock(&lock);
+    sim_unlock();
+    return found;
+}
+
+static uint64_t host_key(void)
+{
+    return SIM_KEY_HOST_WORK | sim_process_index();
+}
+
+static void run(struct host_work *work)
+{
+    if (work->function != NULL)
+        work->function(work->data);
+    else
+        work->callback(work->stream, CUDA_SUCCESS, work->data);
+    sim_lock();
+    sim_advance(sim_now());
+    sim_point_complete(work->point);
+    sim_unlock();
+    sim_wake_key(SIM_KEY_ENDED);
+    free(work);
+}
+
+static void *serve(void *unused)
+{
+    (void)unused;
+    pthread_mutex_lock(&lock);
+    ready = true;
+    pthread_cond_signal(&attached);
+    pthread_mutex_unlock(&lock);
+    sim_participate();
+    while (!sim_process_over()) {
+        uint64_t wake_ns;
+        struct host_work *work = take(&wake_ns);
+
+        if (work != NULL)
+            run(work);
+        else
+            sim_wait_until(wake_ns, host_key());
+    }
+    return NULL;
+}
+
+static CUresult start(void)
+{
+    pthread_attr_t attributes;
+    pthread_t thread;
+    int failed;
+
+    if (running)
+        return CUDA_SUCCESS;
+    egpuSimExpect(1);
+    pthread_attr_init(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    failed = pthread_create(&thread, &attributes, serve, NULL);
+    pthread_attr_destroy(&attributes);
+    if (failed != 0)
+        return CUDA_ERROR_OPERATING_SYSTEM;
+    running = true;
+    while (!ready)
+        pthread_cond_wait(&attached, &lock);
+    return CUDA_SUCCESS;
+}
+
+static CUresult submit(struct sim_stream *stream, struct host_work *work)
+{
+    struct sim_context *context = stream->context;
+    struct sim_point after[2] = {{0}, {0}};
+    CUresult result;
+
+    if (work == NULL)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    sim_participate();
+    pthread_mutex_lock(&lock);
+    result = start();
+    pthread_mutex_unlock(&lock);
+    if (result != CUDA_SUCCESS) {
+        free(work);
+        return result;
+    }
+    sim_lock_with_room(context->card, SIM_HOST);
+    work->before = sim_stream_settle(stream);
+    after[0] = work->before;
+    work->point = sim_enqueue(context->card, SIM_HOST, 0, after);
+    stream->tail = work->point;
+    context->latest = work->point;
+    pthread_mutex_lock(&lock);
+    for (struct host_work **link = &first;; link = &(*link)->next)
+        if (*link == NULL) {
+            *link = work;
+            break;
+        }
+    pthread_mutex_unlock(&lock);
+    sim_unlock();
+    sim_wake_key(host_key());
+    return CUDA_SUCCESS;
+}
+
+CUresult sim_host_submit(struct sim_stream *stream, CUhostFn function, void *data)
+{
+    struct host_work *work = calloc(1, sizeof(*work));
+
+    if (work != NULL) {
+        work->function = function;
+        work->data = data;
+    }
+    return submit(stream, work);
+}
+
+CUresult sim_cuLaunchHostFunc(CUstream handle, CUhostFn function, void *data)
+{
+    struct sim_operation operation = {.kind = SIM_HOST, .node_type = CU_GRAPH_NODE_TYPE_HOST};
+    struct sim_stream *stream;
+    CUresult result = sim_enter(SIM_CALL_LAUNCH);
+
+    if (result == CUDA_SUCCESS)
+        result = sim_stream_of(handle, &stream);
+    if (result != CUDA_SUCCESS)
+        return result;
+    if (function == NULL)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (!sim_capture_active(stream)) {
+        result = stream == stream->context->legacy ? sim_capture_implicit(stream) : CUDA_SUCCESS;
+        return result != CUDA_SUCCESS ? result : sim_host_submit(stream, function, data);
+    }
+    result = sim_capture_add(stream, &operation);
+    if (result == CUDA_SUCCESS) {
+        stream->after.nodes[0]->host = function;
+        stream->after.nodes[0]->host_data = data;
+    }
+    return result;
+}
+
+CUresult sim_cuStreamAddCallback(CUstream handle, CUstreamCallback callback, void *data, unsigned int flags)
+{
+    struct sim_stream *stream;
+    struct host_work *work;
+    CUresult result = sim_enter(SIM_CALL_LAUNCH);
+
+    if (result == CUDA_SUCCESS)
+        result = sim_stream_of(handle, &stream);
+    if (result != CUDA_SUCCESS)
+        return result;
+    if (callback == NULL || flags != 0)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (sim_capture_active(stream))
+        return sim_capture_refuse(stream, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
+    work = calloc(1, sizeof(*work));
+    if (work != NULL) {
+        work->callback = callback;
+        work->stream = handle;
+        work->data = data;
+    }
+    return submit(stream, work);
+}
