@@ -271,8 +271,19 @@ uint64_t residency_wait_until_ns(const struct residency_plan *plan, const struct
     return 0;
 }
 
+static void want_turns(struct residency_observer *observer, const struct residency_plan *plan, uint64_t rounds, uint64_t now_ns) {
+    uint64_t round_length = most(2, (uint64_t)__builtin_popcountll(plan->holders));
+    observer->thrash_hold_ns = rounds * round_length * most(plan->turn_ns, RESIDENCY_TURN_NS_MIN);
+    observer->thrash_until_ns = now_ns + observer->thrash_hold_ns;
+}
+
 bool residency_observe(struct residency_observer *observer, const struct residency_plan *plan, uint64_t elapsed_ns,
                        uint64_t expected_ns, uint64_t now_ns) {
+    /* Containers that thrash from their first kernel on never see how long it takes with its pages there. */
+    if (observer->thrash_until_ns == 0) {
+        want_turns(observer, plan, RESIDENCY_TRIAL_ROUNDS, now_ns);
+        return true;
+    }
     if (expected_ns == 0) {
         return false; /* nothing was learned to hold it against */
     }
@@ -289,11 +300,9 @@ bool residency_observe(struct residency_observer *observer, const struct residen
     if (!thrash) {
         return false;
     }
-    bool relapse = observer->thrash_until_ns != 0 && since(observer->thrash_until_ns, now_ns) < observer->thrash_hold_ns;
+    bool relapse = since(observer->thrash_until_ns, now_ns) < observer->thrash_hold_ns;
     observer->relapse_count = relapse ? observer->relapse_count + (observer->relapse_count < RESIDENCY_RELAPSES_MAX) : 0;
-    uint64_t round_length = most(2, (uint64_t)__builtin_popcountll(plan->holders));
-    observer->thrash_hold_ns = (RESIDENCY_THRASH_TURNS * round_length * most(plan->turn_ns, RESIDENCY_TURN_NS_MIN)) << observer->relapse_count;
-    observer->thrash_until_ns = now_ns + observer->thrash_hold_ns;
+    want_turns(observer, plan, (uint64_t)RESIDENCY_THRASH_ROUNDS << observer->relapse_count, now_ns);
     return true;
 }
 

@@ -20,7 +20,8 @@ enum {
     RESIDENCY_LOW_PERIOD = 16,       /* a low priority that no room is left for beside high ones gets one slot in so many */
     RESIDENCY_STALL_PARTS = 4,       /* more than a quarter of the measured time waiting for pages is a thrash */
     RESIDENCY_WINDOW_SAMPLES_MIN = 2,
-    RESIDENCY_THRASH_TURNS = 16,     /* turns last so many rounds before running together is tried again */
+    RESIDENCY_TRIAL_ROUNDS = 2,      /* at the first sight of each other: turns, in which kernels are measured with their pages */
+    RESIDENCY_THRASH_ROUNDS = 16,    /* turns last so many rounds before running together is tried again */
     RESIDENCY_RELAPSES_MAX = 4,      /* each relapse doubles that, so often */
 };
 
