@@ -1,0 +1,344 @@
+#include "oversubscription.h"
+
+#include "batches.h"
+#include "clock.h"
+#include "movable.h"
+#include "real.h"
+#include "region_files.h" /* the slots: what all processes of this container hold */
+#include "residency.h"
+
+#include <pthread.h>
+#include <string.h>
+
+_Static_assert((int)RESIDENCY_MEMBER_COUNT_MAX == (int)EGPU_MEMBER_COUNT_MAX, "one bit for each member");
+
+enum { CARD_COUNT_MAX = EGPU_CARD_COUNT_MAX };
+#define TOTALS_NS (100 * RESIDENCY_MILLISECOND_NS)
+/* A turn's page-in that is this much faster than the link is no measurement: most pages had stayed. */
+#define BELIEVABLE_PARTS 8
+/* Rows of cuMemAllocPitch: CU_DEVICE_ATTRIBUTE_TEXTURE_PITCH_ALIGNMENT is 32, whole cache lines are kept coalesced. */
+#define PITCH_BYTES 512
+
+enum seat { SEAT_FREE, SEAT_TAKEN, SEAT_LEFT };
+
+/* One shared card, as this process sees it. */
+struct turn {
+    pthread_mutex_t lock; /* short: no driver call and no waiting inside */
+    int self;             /* this container among the members */
+    int count;
+    uint64_t totals_due_ns;
+    struct residency_member members[RESIDENCY_MEMBER_COUNT_MAX];
+    struct residency_plan plan;
+    struct residency_observer observer;
+    enum seat seat;
+    uint64_t seat_bytes; /* of this process, while taken */
+};
+
+static struct turn turns[EGPU_CARD_COUNT_MAX];
+
+/* Whether anybody on the card is oversubscribed, for one generation of the agent's file: (generation << 1) | answer. */
+static uint64_t concerned_words[EGPU_CARD_COUNT_MAX];
+
+static uint64_t load(const uint64_t *word) { return __atomic_load_n(word, __ATOMIC_RELAXED); }
+static void store(uint64_t *word, uint64_t value) { __atomic_store_n(word, value, __ATOMIC_RELAXED); }
+static void add(uint64_t *word, uint64_t value) { __atomic_fetch_add(word, value, __ATOMIC_RELAXED); }
+static uint64_t least(uint64_t a, uint64_t b) { return a < b ? a : b; }
+static uint64_t since(uint64_t then_ns, uint64_t now_ns) { return now_ns > then_ns ? now_ns - then_ns : 0; }
+
+static void after_fork(void) {
+    for (int card = 0; card < CARD_COUNT_MAX; card++) {
+        memset(&turns[card], 0, sizeof turns[card]);
+        pthread_mutex_init(&turns[card].lock, NULL);
+    }
+    movable_after_fork();
+}
+
+static void begin(void) {
+    after_fork();
+    pthread_atfork(NULL, NULL, after_fork);
+}
+
+static bool look_for_oversubscribed(const struct egpu_card *file, uint64_t *word, uint64_t generation) {
+    bool concerned = false;
+    for (uint32_t i = 0; i < file->member_count && i < EGPU_MEMBER_COUNT_MAX; i++)
+        concerned |= file->members[i].present != 0 && file->members[i].oversubscription != 0;
+    if (generation % 2 == 0) /* else the agent is writing: asked again at the next call */
+        store(word, generation << 1 | concerned);
+    return concerned;
+}
+
+/* NULL: nobody on this card is oversubscribed, or nobody shares it. */
+static struct turn *turn_of_card(int card) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    if (card < 0 || card >= CARD_COUNT_MAX)
+        return NULL;
+    const struct egpu_card *file = region_card(card);
+    if (file == NULL || region_page(card) == NULL)
+        return NULL;
+    uint64_t generation = __atomic_load_n(&file->generation, __ATOMIC_ACQUIRE);
+    uint64_t word = load(&concerned_words[card]);
+    bool concerned = word >> 1 == generation && word != 0 ? word & 1
+                                                           : look_for_oversubscribed(file, &concerned_words[card], generation);
+    if (!concerned)
+        return NULL;
+    pthread_once(&once, begin);
+    return &turns[card];
+}
+
+bool oversubscription_active(int card) {
+    const struct egpu_card_limits *limits = card < 0 ? NULL : region_limits(card);
+    return limits != NULL && limits->oversubscription != 0;
+}
+
+/* Of all processes: a killed one's bytes leave with its slot. */
+static void write_totals(int card, struct egpu_page *page) {
+    const struct egpu_usage *usage = region_get()->usage;
+    uint64_t movable_bytes = 0, all_bytes = 0;
+    uint32_t used = __atomic_load_n(&usage->head.slot_count_used, __ATOMIC_RELAXED);
+    for (uint32_t i = 0; i < used && i < EGPU_SLOT_COUNT_MAX; i++) {
+        const struct egpu_slot *slot = &usage->slots[i];
+        if (load(&slot->pid) == 0)
+            continue;
+        for (uint32_t c = 0; c < EGPU_MEMORY_CLASS_COUNT; c++)
+            all_bytes += load(&slot->cards[card].charged_bytes[c]);
+        movable_bytes += load(&slot->cards[card].charged_bytes[EGPU_MEMORY_OVERSUBSCRIBED]);
+    }
+    store(&page->virtual_bytes, movable_bytes);
+    store(&page->pinned_bytes, all_bytes - least(all_bytes, movable_bytes));
+}
+
+static struct residency_member member_of(const struct egpu_member *agent, const struct egpu_page *page) {
+    return (struct residency_member){
+        .present = true,
+        .high = agent->priority == EGPU_PRIORITY_HIGH,
+        .memory_quota_bytes = agent->memory_quota_bytes,
+        .resident_bytes_min = agent->resident_bytes_min,
+        .movable_bytes = load(&page->virtual_bytes),
+        .pinned_bytes = load(&page->pinned_bytes),
+        .active_ns = load(&page->active_ns),
+        .active_since_ns = load(&page->active_since_ns),
+        .in_flight_since_ns = load(&page->in_flight_since_ns),
+        .in_flight_estimate_ns = load(&page->in_flight_estimate_ns),
+        .round_trip_ns = load(&page->round_trip_ns),
+        .thrash_until_ns = load(&page->thrash_until_ns),
+    };
+}
+
+/* With the lock held. All containers see the same members in the same order, so they make the same plan. */
+static void look_around(struct turn *turn, int card, uint64_t now_ns) {
+    const struct egpu_page *pages[EGPU_MEMBER_COUNT_MAX];
+    struct egpu_member members[EGPU_MEMBER_COUNT_MAX];
+    const struct egpu_card *file = region_card(card);
+    uint32_t own = region_limits(card)->card_index;
+    int peers = region_peers(card, pages, members, EGPU_MEMBER_COUNT_MAX - 1);
+    turn->self = 0;
+    for (uint32_t i = 0; i < own && i < EGPU_MEMBER_COUNT_MAX; i++)
+        turn->self += file->members[i].present != 0;
+    turn->self = turn->self > peers ? peers : turn->self;
+    turn->count = peers + 1;
+    for (int i = 0, peer = 0; i < turn->count; i++) {
+        bool mine = i == turn->self;
+        turn->members[i] = member_of(mine ? &file->members[own % EGPU_MEMBER_COUNT_MAX] : &members[peer],
+                                     mine ? region_page(card) : pages[peer]);
+        peer += !mine;
+    }
+    residency_plan(&turn->plan, turn->members, turn->count, load(&file->memory_bytes), now_ns);
+}
+
+/* With the lock held: says that this container has work, and makes a new plan when the old one has run out. */
+static void look(struct turn *turn, int card, uint64_t now_ns, bool anew) {
+    struct egpu_page *page = region_page(card);
+    if (since(load(&page->active_ns), now_ns) >= residency_hold_ns(load(&page->round_trip_ns)))
+        store(&page->active_since_ns, now_ns);
+    store(&page->active_ns, now_ns);
+    if (now_ns >= turn->totals_due_ns) {
+        write_totals(card, page);
+        turn->totals_due_ns = now_ns + TOTALS_NS;
+    }
+    if (anew || now_ns >= turn->plan.valid_until_ns)
+        look_around(turn, card, now_ns);
+}
+
+/* What to do before the launch goes on, decided under the lock and done without it. */
+struct errand {
+    enum { ERRAND_NONE, ERRAND_BRING, ERRAND_SEND, ERRAND_RELEASE } kind;
+    uint64_t bytes; /* of this process on the card afterwards */
+};
+
+/* This process' part of what its container should have on the card. */
+static uint64_t own_target_bytes(const struct turn *turn, int card) {
+    const struct residency_member *self = &turn->members[turn->self];
+    uint64_t own_bytes = movable_sum_bytes(card);
+    uint64_t pinned_bytes = self->pinned_bytes;
+    uint64_t target_bytes = turn->plan.target_bytes[turn->self];
+    target_bytes -= least(target_bytes, pinned_bytes);
+    if (target_bytes >= self->movable_bytes)
+        return own_bytes;
+    return (uint64_t)((double)target_bytes * (double)own_bytes / (double)self->movable_bytes);
+}
+
+static struct errand errand_now(struct turn *turn, int card, bool waits) {
+    if (turn->plan.mode != RESIDENCY_TURNS) {
+        bool limited = turn->seat != SEAT_FREE;
+        turn->seat = SEAT_FREE;
+        return (struct errand){limited ? ERRAND_RELEASE : ERRAND_NONE, 0};
+    }
+    uint64_t target_bytes = own_target_bytes(turn, card);
+    if (waits) {
+        bool leaves = turn->plan.waiting >> turn->self & 1 && (turn->seat != SEAT_LEFT || target_bytes < turn->seat_bytes);
+        if (!leaves)
+            return (struct errand){ERRAND_NONE, 0};
+        turn->seat = SEAT_LEFT;
+        turn->seat_bytes = target_bytes;
+        return (struct errand){ERRAND_SEND, target_bytes};
+    }
+    if (turn->seat == SEAT_TAKEN && turn->seat_bytes == target_bytes)
+        return (struct errand){ERRAND_NONE, 0};
+    turn->seat = SEAT_TAKEN;
+    turn->seat_bytes = target_bytes;
+    return (struct errand){ERRAND_BRING, target_bytes};
+}
+
+static void write_turn(struct egpu_page *page, const struct residency_plan *plan) {
+    store(&page->turn_since_ns, plan->turn_start_ns);
+    store(&page->turn_until_ns, plan->turn_end_ns);
+    store(&page->turn_wanted_since_ns, 0);
+    add(&page->turn_count, 1);
+}
+
+static void run_errand(struct turn *turn, int card, struct errand errand) {
+    struct egpu_page *page = region_page(card);
+    struct egpu_slot_card *slot = region_slot_card(card);
+    if (errand.kind == ERRAND_RELEASE)
+        movable_release(card);
+    if (errand.kind == ERRAND_SEND) {
+        struct movement movement = movable_send(card, errand.bytes);
+        store(&page->resident_bytes, errand.bytes);
+        store(&page->turn_since_ns, 0);
+        if (slot != NULL)
+            add(&slot->swapped_out_bytes, movement.bytes);
+    }
+    if (errand.kind != ERRAND_BRING)
+        return;
+    write_turn(page, &turn->plan);
+    struct movement movement = movable_bring(card, errand.bytes);
+    store(&page->resident_bytes, errand.bytes);
+    add(&page->page_in_ns, movement.ns);
+    add(&page->page_in_bytes, movement.bytes);
+    if (slot != NULL)
+        add(&slot->swapped_in_bytes, movement.bytes);
+    if (movement.ns > movement.bytes / BELIEVABLE_PARTS * UINT64_C(1000000000) / RESIDENCY_LINK_BYTES_PER_SECOND)
+        store(&page->round_trip_ns, residency_round_trip_ns(load(&page->round_trip_ns), movement.bytes, movement.bytes, movement.ns));
+}
+
+/* One look: 0 when the launch may go on, else when to look again. */
+static uint64_t ask(struct turn *turn, int card, uint64_t now_ns, bool anew) {
+    pthread_mutex_lock(&turn->lock);
+    look(turn, card, now_ns, anew);
+    uint64_t until_ns = residency_wait_until_ns(&turn->plan, turn->members, turn->count, turn->self, now_ns);
+    struct errand errand = errand_now(turn, card, until_ns != 0);
+    pthread_mutex_unlock(&turn->lock);
+    if (errand.kind != ERRAND_NONE)
+        run_errand(turn, card, errand);
+    return until_ns;
+}
+
+void oversubscription_gate(int card) {
+    struct turn *turn = turn_of_card(card);
+    if (turn == NULL)
+        return;
+    struct egpu_page *page = region_page(card);
+    struct gate *gate = gate_of_card(card);
+    uint64_t start_ns = clock_now_ns(), now_ns = start_ns;
+    for (;;) {
+        uint64_t until_ns = ask(turn, card, now_ns, now_ns != start_ns);
+        if (until_ns == 0)
+            break;
+        if (now_ns == start_ns)
+            store(&page->turn_wanted_since_ns, now_ns);
+        if (gate != NULL)
+            batches_reap(gate, true); /* work that has ended must not look like work in flight to who comes next */
+        clock_sleep_until(until_ns);
+        now_ns = clock_now_ns();
+    }
+    uint64_t nothing = 0;
+    __atomic_compare_exchange_n(&page->in_flight_since_ns, &nothing, now_ns, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+    if (now_ns == start_ns)
+        return;
+    struct egpu_slot_card *slot = region_slot_card(card);
+    store(&page->turn_wanted_since_ns, 0);
+    if (slot != NULL)
+        add(&slot->preempted_ns, now_ns - start_ns);
+}
+
+void oversubscription_measured(int card, uint64_t elapsed_ns, uint64_t expected_ns, uint64_t peers_ns) {
+    struct turn *turn = turn_of_card(card);
+    if (turn == NULL)
+        return;
+    struct egpu_page *page = region_page(card);
+    uint64_t now_ns = clock_now_ns();
+    store(&page->in_flight_since_ns, 0);
+    pthread_mutex_lock(&turn->lock);
+    bool thrash = turn->plan.mode == RESIDENCY_TOGETHER &&
+                  residency_observe(&turn->observer, &turn->plan, elapsed_ns - least(elapsed_ns, peers_ns), expected_ns, now_ns);
+    uint64_t until_ns = turn->observer.thrash_until_ns;
+    pthread_mutex_unlock(&turn->lock);
+    if (thrash)
+        store(&page->thrash_until_ns, until_ns);
+}
+
+/* --- allocations -------------------------------------------------------------------------------------------------- */
+
+CUresult oversubscription_allocate(int card, CUdeviceptr *address, size_t bytes) {
+    CUdevice device;
+    CUresult result = real.cuCtxGetDevice(&device);
+    if (result == CUDA_SUCCESS)
+        result = real.cuMemAllocManaged(address, bytes, CU_MEM_ATTACH_GLOBAL);
+    if (result != CUDA_SUCCESS)
+        return result;
+    struct movable movable = {.start = *address, .bytes = bytes, .kept_bytes = bytes, .card = card, .device = device};
+    if (!movable_add(&movable)) {
+        real.cuMemFree_v2(*address);
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    real.cuMemAdvise(*address, bytes, CU_MEM_ADVISE_SET_PREFERRED_LOCATION, device);
+    struct turn *turn = turn_of_card(card);
+    if (turn != NULL) {
+        pthread_mutex_lock(&turn->lock);
+        turn->totals_due_ns = 0; /* the neighbours should know before it is used */
+        pthread_mutex_unlock(&turn->lock);
+    }
+    return CUDA_SUCCESS;
+}
+
+size_t oversubscription_pitch_bytes(size_t width_bytes) {
+    return width_bytes > SIZE_MAX - PITCH_BYTES ? SIZE_MAX : (width_bytes + PITCH_BYTES - 1) / PITCH_BYTES * PITCH_BYTES;
+}
+
+CUresult oversubscription_allocate_pitch(int card, CUdeviceptr *address, size_t *pitch_bytes, size_t width_bytes,
+                                         size_t height, unsigned int element_bytes) {
+    size_t bytes;
+    if (element_bytes != 4 && element_bytes != 8 && element_bytes != 16)
+        return CUDA_ERROR_INVALID_VALUE; /* as the driver's own */
+    if (__builtin_mul_overflow(oversubscription_pitch_bytes(width_bytes), height, &bytes))
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    CUresult result = oversubscription_allocate(card, address, bytes);
+    if (result == CUDA_SUCCESS)
+        *pitch_bytes = oversubscription_pitch_bytes(width_bytes);
+    return result;
+}
+
+bool oversubscription_owns(CUdeviceptr address, CUdeviceptr *start, size_t *bytes, CUdevice *device) {
+    struct movable found;
+    if (!movable_find(address, &found))
+        return false;
+    if (start != NULL)
+        *start = found.start;
+    if (bytes != NULL)
+        *bytes = found.bytes;
+    if (device != NULL)
+        *device = found.device;
+    return true;
+}
+
+bool oversubscription_forget(CUdeviceptr address) { return movable_remove(address); }
