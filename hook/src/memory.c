@@ -1,6 +1,7 @@
 /* Plain, pitched and managed device memory. */
 #include "cards.h"
 #include "charges.h"
+#include "oversubscription.h"
 #include "real.h"
 #include "region.h"
 
@@ -8,7 +9,10 @@
  * coalesced, which no card so far does in larger steps); the pitch it returns sets the charge right. */
 static const uint64_t PITCH_BYTES_MAX = 512;
 
-static CUresult undo(uint64_t address) { return real.cuMemFree_v2(address); }
+static CUresult undo(uint64_t address) {
+    oversubscription_forget(address);
+    return real.cuMemFree_v2(address);
+}
 
 static struct holding holding_of(int card, uint32_t memory_class, uint64_t bytes) {
     struct holding holding = {.kind = HOLDING_ADDRESS, .card = card, .memory_class = memory_class, .bytes = bytes};
@@ -21,10 +25,12 @@ CUresult cuMemAlloc_v2(CUdeviceptr *address, size_t bytes) {
     int card = card_current();
     if (card == CARD_NONE || address == NULL || bytes == 0)
         return real.cuMemAlloc_v2(address, bytes);
-    if (charge_reserve(card, EGPU_MEMORY_DEVICE, bytes) != CUDA_SUCCESS)
+    bool movable = oversubscription_active(card);
+    uint32_t memory_class = movable ? EGPU_MEMORY_OVERSUBSCRIBED : EGPU_MEMORY_DEVICE;
+    if (charge_reserve(card, memory_class, bytes) != CUDA_SUCCESS)
         return CUDA_ERROR_OUT_OF_MEMORY;
-    struct holding holding = holding_of(card, EGPU_MEMORY_DEVICE, bytes);
-    CUresult result = real.cuMemAlloc_v2(address, bytes);
+    struct holding holding = holding_of(card, memory_class, bytes);
+    CUresult result = movable ? oversubscription_allocate(card, address, bytes) : real.cuMemAlloc_v2(address, bytes);
     holding.key = *address;
     return charge_settle(result, &holding, undo);
 }
@@ -43,17 +49,20 @@ CUresult cuMemAllocPitch_v2(CUdeviceptr *address, size_t *pitch, size_t width, s
     int card = card_current();
     if (card == CARD_NONE || address == NULL || pitch == NULL || width == 0 || height == 0)
         return real.cuMemAllocPitch_v2(address, pitch, width, height, element_bytes);
+    bool movable = oversubscription_active(card);
+    uint32_t memory_class = movable ? EGPU_MEMORY_OVERSUBSCRIBED : EGPU_MEMORY_DEVICE;
     uint64_t bound = pitched_bytes_max(width, height);
-    if (charge_reserve(card, EGPU_MEMORY_DEVICE, bound) != CUDA_SUCCESS)
+    if (charge_reserve(card, memory_class, bound) != CUDA_SUCCESS)
         return CUDA_ERROR_OUT_OF_MEMORY;
-    struct holding holding = holding_of(card, EGPU_MEMORY_DEVICE, bound);
-    CUresult result = real.cuMemAllocPitch_v2(address, pitch, width, height, element_bytes);
+    struct holding holding = holding_of(card, memory_class, bound);
+    CUresult result = movable ? oversubscription_allocate_pitch(card, address, pitch, width, height, element_bytes)
+                              : real.cuMemAllocPitch_v2(address, pitch, width, height, element_bytes);
     if (result == CUDA_SUCCESS) {
         holding.bytes = multiply_saturated(*pitch, height);
         if (holding.bytes < bound)
-            charge_give_back(card, EGPU_MEMORY_DEVICE, bound - holding.bytes);
+            charge_give_back(card, memory_class, bound - holding.bytes);
         else
-            charge_anyway(card, EGPU_MEMORY_DEVICE, holding.bytes - bound);
+            charge_anyway(card, memory_class, holding.bytes - bound);
     }
     holding.key = *address;
     return charge_settle(result, &holding, undo);
@@ -78,6 +87,7 @@ CUresult cuMemFree_v2(CUdeviceptr address) {
     struct holding holding;
     if (!holding_take(HOLDING_ADDRESS, address, &holding))
         return real.cuMemFree_v2(address);
+    oversubscription_forget(address);
     CUresult result = real.cuMemFree_v2(address);
     if (result == CUDA_SUCCESS)
         charge_release(&holding);

@@ -2,7 +2,9 @@
 
 #include "capture.h"
 #include "clock.h"
+#include "pointers.h"
 #include "real.h"
+#include "region.h"
 #include "route.h"
 
 #include <pthread.h>
@@ -87,13 +89,19 @@ uint64_t movable_sum_bytes(int card) {
     return sum_bytes;
 }
 
+/* Those that went with their context are still in the list. */
+static bool still_there(const struct movable *movable) {
+    struct holding holding;
+    return holding_find(HOLDING_ADDRESS, movable->start, &holding) && holding.memory_class == EGPU_MEMORY_OVERSUBSCRIBED;
+}
+
 /* A copy to work from: allocations may come and go while pages move, and the driver refuses what is gone. */
 static struct movable *copy_of_card(int card, size_t *copied) {
     pthread_mutex_lock(&lock);
     struct movable *copy = malloc((count + 1) * sizeof *copy);
     *copied = 0;
     for (size_t i = 0; copy != NULL && i < count; i++)
-        if (movables[i].card == card)
+        if (movables[i].card == card && still_there(&movables[i]))
             copy[(*copied)++] = movables[i];
     pthread_mutex_unlock(&lock);
     return copy;

@@ -2,6 +2,7 @@
 
 #include "cards.h"
 #include "charges.h"
+#include "oversubscription.h"
 #include "real.h"
 #include "region.h"
 
@@ -80,7 +81,26 @@ struct request {
     CUresult (*call)(const struct request *);
 };
 
+static CUresult undo_movable(uint64_t address) {
+    oversubscription_forget(address);
+    return real.cuMemFree_v2(address);
+}
+
+/* No pool before CUDA 13.0 holds managed memory, so a pool's allocation is turned into one of its own, made at once:
+ * earlier than asked for is never wrong. */
+static CUresult allocate_movable(const struct request *request, int card) {
+    if (charge_reserve(card, EGPU_MEMORY_OVERSUBSCRIBED, request->bytes) != CUDA_SUCCESS)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    struct holding holding = {.kind = HOLDING_ADDRESS, .card = card, .memory_class = EGPU_MEMORY_OVERSUBSCRIBED,
+                              .bytes = request->bytes};
+    CUresult result = oversubscription_allocate(card, request->address, request->bytes);
+    holding.key = *request->address;
+    return charge_settle(result, &holding, undo_movable);
+}
+
 static CUresult allocate(const struct request *request, int card) {
+    if (oversubscription_active(card))
+        return allocate_movable(request, card);
     uint64_t pool = (uint64_t)(uintptr_t)request->pool;
     struct keeping kept = {.bytes = request->bytes};
     bool known = know_pool(pool, card) && holding_change(HOLDING_POOL, pool, take_kept, &kept);
@@ -171,7 +191,9 @@ static CUresult free_async(CUdeviceptr address, CUstream stream, CUresult (*call
     struct holding holding;
     if (!holding_take(HOLDING_ADDRESS, address, &holding))
         return call(address, stream);
-    CUresult result = call(address, stream);
+    /* The driver's plain free waits for all work that may use the memory, so for what the stream holds too. */
+    bool movable = oversubscription_forget(address);
+    CUresult result = movable ? real.cuMemFree_v2(address) : call(address, stream);
     if (result == CUDA_SUCCESS)
         charge_release(&holding);
     else
