@@ -3,6 +3,7 @@
 #include "cards.h"
 #include "charges.h"
 #include "measured.h"
+#include "oversubscription.h"
 #include "real.h"
 #include "region.h"
 
@@ -53,9 +54,15 @@ static bool dies_with(const struct holding *holding, const void *context) {
     return holding->context == *(const CUcontext *)context;
 }
 
+static void gone_with_context(const struct holding *holding) {
+    if (holding->memory_class == EGPU_MEMORY_OVERSUBSCRIBED)
+        oversubscription_forget(holding->key);
+    charge_release(holding);
+}
+
 void context_gone(CUcontext context) {
     if (context != NULL)
-        holdings_take_all(dies_with, &context, charge_release);
+        holdings_take_all(dies_with, &context, gone_with_context);
 }
 
 CUresult cuCtxCreate(CUcontext *context, unsigned int flags, CUdevice device) {

@@ -93,6 +93,8 @@ static CUresult allocate_movable(const struct request *request, int card) {
         return CUDA_ERROR_OUT_OF_MEMORY;
     struct holding holding = {.kind = HOLDING_ADDRESS, .card = card, .memory_class = EGPU_MEMORY_OVERSUBSCRIBED,
                               .bytes = request->bytes};
+    if (real.cuCtxGetCurrent(&holding.context) != CUDA_SUCCESS)
+        holding.context = NULL;
     CUresult result = oversubscription_allocate(card, request->address, request->bytes);
     holding.key = *request->address;
     return charge_settle(result, &holding, undo_movable);

@@ -1,6 +1,6 @@
 /* What the application is told about memory: the container's share as if it were the card. */
 #include "cards.h"
-#include "pointers.h"
+#include "oversubscription.h"
 #include "quota.h"
 #include "real.h"
 #include "region.h"
@@ -50,18 +50,8 @@ CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice device) {
     return result;
 }
 
-/* Whether an address lies in memory that was made managed behind the application's back. */
-static bool is_translated(CUdeviceptr address) {
-    CUdeviceptr first = 0;
-    struct holding holding;
-    if (region_state() != REGION_READY ||
-        real.cuPointerGetAttribute(&first, CU_POINTER_ATTRIBUTE_RANGE_START_ADDR, address) != CUDA_SUCCESS)
-        return false;
-    return holding_find(HOLDING_ADDRESS, first, &holding) && holding.memory_class == EGPU_MEMORY_OVERSUBSCRIBED;
-}
-
 /* What the attribute would be for plain device memory. */
-static void pretend(CUpointer_attribute attribute, void *value) {
+static void pretend(CUpointer_attribute attribute, void *value, CUdevice device) {
     if (value == NULL)
         return;
     switch (attribute) {
@@ -72,6 +62,9 @@ static void pretend(CUpointer_attribute attribute, void *value) {
     case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
         *(unsigned int *)value = CU_MEMORYTYPE_DEVICE;
         break;
+    case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL:
+        *(CUdevice *)value = device;
+        break;
     case CU_POINTER_ATTRIBUTE_HOST_POINTER:
         *(void **)value = NULL;
         break;
@@ -81,21 +74,23 @@ static void pretend(CUpointer_attribute attribute, void *value) {
 }
 
 CUresult cuPointerGetAttribute(void *value, CUpointer_attribute attribute, CUdeviceptr address) {
+    CUdevice device;
     CUresult result = real.cuPointerGetAttribute(value, attribute, address);
-    if (result != CUDA_SUCCESS || !is_translated(address))
+    if (result != CUDA_SUCCESS || !oversubscription_owns(address, NULL, NULL, &device))
         return result;
     /* The driver's answer about device memory, which no host address leads to. */
     if (attribute == CU_POINTER_ATTRIBUTE_HOST_POINTER)
         result = CUDA_ERROR_INVALID_VALUE;
-    pretend(attribute, value);
+    pretend(attribute, value, device);
     return result;
 }
 
 CUresult cuPointerGetAttributes(unsigned int count, CUpointer_attribute *attributes, void **values, CUdeviceptr address) {
+    CUdevice device;
     CUresult result = real.cuPointerGetAttributes(count, attributes, values, address);
-    if (result != CUDA_SUCCESS || !is_translated(address))
+    if (result != CUDA_SUCCESS || !oversubscription_owns(address, NULL, NULL, &device))
         return result;
     for (unsigned int index = 0; index < count; index++)
-        pretend(attributes[index], values[index]);
+        pretend(attributes[index], values[index], device);
     return result;
 }

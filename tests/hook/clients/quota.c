@@ -1,0 +1,266 @@
+/* Does what its arguments say with device memory, one line of answer for each:
+ *
+ *   alloc:B pitch:W:H managed:B async:B pool:B vmm:B array:W:H array3d:W:H:D mipmap:W:H:L
+ *   free:K           frees the K-th allocation (from 0), in the way that fits
+ *   until:B          cuMemAlloc of B bytes until it is refused: how many, and with what code
+ *   info total       cuMemGetInfo, cuDeviceTotalMem
+ *   halves           cuMemGetInfo with a NULL for each of the two
+ *   context destroy retain release reset    of device 0
+ *   threshold:B trim:B                      of the pool that `pool` uses
+ *   heap:B module unload
+ *   wait             prints a point, goes on at the next line of stdin
+ *   again            exec of the same program with the arguments that follow
+ *   fork             a child does the rest, the parent waits for it
+ *   sync
+ */
+#define _GNU_SOURCE
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "simulated.h"
+
+/* Prototypes: the driver's functions have the types of those that stand in for them. */
+#define USE(name) extern __typeof__(sim_##name) name;
+USE(cuArray3DCreate_v2)
+USE(cuArrayCreate_v2)
+USE(cuArrayDestroy)
+USE(cuCtxCreate_v2)
+USE(cuCtxDestroy_v2)
+USE(cuCtxSetCurrent)
+USE(cuCtxSetLimit)
+USE(cuCtxSynchronize)
+USE(cuDevicePrimaryCtxRelease_v2)
+USE(cuDevicePrimaryCtxReset_v2)
+USE(cuDevicePrimaryCtxRetain)
+USE(cuDeviceTotalMem_v2)
+USE(cuInit)
+USE(cuMemAddressFree)
+USE(cuMemAddressReserve)
+USE(cuMemAllocAsync)
+USE(cuMemAllocFromPoolAsync)
+USE(cuMemAllocManaged)
+USE(cuMemAllocPitch_v2)
+USE(cuMemAlloc_v2)
+USE(cuMemCreate)
+USE(cuMemFreeAsync)
+USE(cuMemFree_v2)
+USE(cuMemGetInfo_v2)
+USE(cuMemMap)
+USE(cuMemPoolCreate)
+USE(cuMemPoolSetAttribute)
+USE(cuMemPoolTrimTo)
+USE(cuMemRelease)
+USE(cuMemUnmap)
+USE(cuMipmappedArrayCreate)
+USE(cuMipmappedArrayDestroy)
+USE(cuModuleLoadData)
+USE(cuModuleUnload)
+
+enum { ALLOCATIONS_MAX = 4096 };
+
+struct allocation {
+    char kind;
+    unsigned long long handle;
+    CUdeviceptr address;
+    size_t bytes;
+};
+
+static struct allocation allocations[ALLOCATIONS_MAX];
+static unsigned allocation_count;
+static CUcontext context;
+static CUmemoryPool pool;
+static CUmodule module;
+
+static void say(const char *what, CUresult result) { printf("%s %d\n", what, result); }
+
+static void keep(const char *what, CUresult result, struct allocation allocation) {
+    say(what, result);
+    if (result == CUDA_SUCCESS && allocation_count < ALLOCATIONS_MAX) allocations[allocation_count++] = allocation;
+}
+
+static CUmemoryPool own_pool(void) {
+    CUmemPoolProps properties = {.allocType = CU_MEM_ALLOCATION_TYPE_PINNED,
+                                 .location = {CU_MEM_LOCATION_TYPE_DEVICE, 0}};
+    if (pool == NULL && cuMemPoolCreate(&pool, &properties) != CUDA_SUCCESS) pool = NULL;
+    return pool;
+}
+
+static CUresult create_mapped(struct allocation *made, size_t bytes) {
+    CUmemAllocationProp properties = {.type = CU_MEM_ALLOCATION_TYPE_PINNED,
+                                      .location = {CU_MEM_LOCATION_TYPE_DEVICE, 0}};
+    CUresult result = cuMemCreate(&made->handle, bytes, &properties, 0);
+    if (result != CUDA_SUCCESS) return result;
+    result = cuMemAddressReserve(&made->address, bytes, 0, 0, 0);
+    if (result != CUDA_SUCCESS) return result;
+    result = cuMemMap(made->address, bytes, 0, made->handle, 0);
+    if (result != CUDA_SUCCESS) return result;
+    /* Released while mapped: the memory stays until it is unmapped. */
+    return cuMemRelease(made->handle);
+}
+
+static CUresult give(const struct allocation *allocation) {
+    CUresult result;
+    switch (allocation->kind) {
+    case 's':
+        return cuMemFreeAsync(allocation->address, NULL);
+    case 'v':
+        result = cuMemUnmap(allocation->address, allocation->bytes);
+        return result != CUDA_SUCCESS ? result : cuMemAddressFree(allocation->address, allocation->bytes);
+    case 'a':
+        return cuArrayDestroy((CUarray)(uintptr_t)allocation->handle);
+    case 'm':
+        return cuMipmappedArrayDestroy((CUmipmappedArray)(uintptr_t)allocation->handle);
+    default:
+        return cuMemFree_v2(allocation->address);
+    }
+}
+
+static void until(size_t bytes) {
+    CUdeviceptr address;
+    unsigned count = 0;
+    CUresult result;
+    while ((result = cuMemAlloc_v2(&address, bytes)) == CUDA_SUCCESS) {
+        count++;
+        if (allocation_count < ALLOCATIONS_MAX)
+            allocations[allocation_count++] = (struct allocation){'d', 0, address, bytes};
+    }
+    printf("until %u %d\n", count, result);
+}
+
+/* Never ends by itself: somebody kills it. */
+static void churn(size_t bytes) {
+    CUdeviceptr held[64];
+    unsigned count = 0;
+    for (;;) {
+        if (count < 64 && cuMemAlloc_v2(&held[count], bytes) == CUDA_SUCCESS) count++;
+        else
+            while (count > 0) cuMemFree_v2(held[--count]);
+    }
+}
+
+static void information(void) {
+    size_t unused = 0, total = 0;
+    CUresult result = cuMemGetInfo_v2(&unused, &total);
+    printf("info %d %zu %zu\n", result, unused, total);
+}
+
+static void halves(void) {
+    size_t unused = 0, total = 0;
+    CUresult first = cuMemGetInfo_v2(&unused, NULL), second = cuMemGetInfo_v2(NULL, &total);
+    printf("halves %d %zu %d %zu\n", first, unused, second, total);
+}
+
+static void total(void) {
+    size_t bytes = 0;
+    CUresult result = cuDeviceTotalMem_v2(&bytes, 0);
+    printf("total %d %zu\n", result, bytes);
+}
+
+static bool allocate(const char *name, size_t a, size_t b, size_t c) {
+    struct allocation made = {.bytes = a};
+    if (strcmp(name, "alloc") == 0) {
+        made.kind = 'd';
+        keep(name, cuMemAlloc_v2(&made.address, a), made);
+    } else if (strcmp(name, "pitch") == 0) {
+        size_t pitch = 0;
+        made.kind = 'd';
+        CUresult result = cuMemAllocPitch_v2(&made.address, &pitch, a, b, 4);
+        keep(name, result, made);
+    } else if (strcmp(name, "managed") == 0) {
+        made.kind = 'd';
+        CUresult result = cuMemAllocManaged(&made.address, a, CU_MEM_ATTACH_GLOBAL);
+        keep(name, result, made);
+    } else if (strcmp(name, "async") == 0) {
+        made.kind = 's';
+        CUresult result = cuMemAllocAsync(&made.address, a, NULL);
+        keep(name, result, made);
+    } else if (strcmp(name, "pool") == 0) {
+        made.kind = 's';
+        CUresult result = cuMemAllocFromPoolAsync(&made.address, a, own_pool(), NULL);
+        keep(name, result, made);
+    } else if (strcmp(name, "vmm") == 0) {
+        made.kind = 'v';
+        CUresult result = create_mapped(&made, a);
+        keep(name, result, made);
+    } else if (strcmp(name, "array") == 0) {
+        CUDA_ARRAY_DESCRIPTOR d = {a, b, CU_AD_FORMAT_FLOAT, 1};
+        CUarray array = NULL;
+        CUresult result = cuArrayCreate_v2(&array, &d);
+        keep(name, result, (struct allocation){'a', (uintptr_t)array, 0, 0});
+    } else if (strcmp(name, "array3d") == 0) {
+        CUDA_ARRAY3D_DESCRIPTOR d = {a, b, c, CU_AD_FORMAT_FLOAT, 1, 0};
+        CUarray array = NULL;
+        CUresult result = cuArray3DCreate_v2(&array, &d);
+        keep(name, result, (struct allocation){'a', (uintptr_t)array, 0, 0});
+    } else if (strcmp(name, "mipmap") == 0) {
+        CUDA_ARRAY3D_DESCRIPTOR d = {a, b, 0, CU_AD_FORMAT_FLOAT, 1, 0};
+        CUmipmappedArray array = NULL;
+        CUresult result = cuMipmappedArrayCreate(&array, &d, (unsigned)c);
+        keep(name, result, (struct allocation){'m', (uintptr_t)array, 0, 0});
+    } else
+        return false;
+    return true;
+}
+
+static bool settings(const char *name, size_t a) {
+    if (strcmp(name, "context") == 0) say(name, cuCtxCreate_v2(&context, 0, 0));
+    else if (strcmp(name, "destroy") == 0) say(name, cuCtxDestroy_v2(context));
+    else if (strcmp(name, "retain") == 0) {
+        say(name, cuDevicePrimaryCtxRetain(&context, 0));
+        cuCtxSetCurrent(context);
+    } else if (strcmp(name, "release") == 0) say(name, cuDevicePrimaryCtxRelease_v2(0));
+    else if (strcmp(name, "reset") == 0) say(name, cuDevicePrimaryCtxReset_v2(0));
+    else if (strcmp(name, "threshold") == 0) {
+        uint64_t bytes = a;
+        say(name, cuMemPoolSetAttribute(own_pool(), CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, &bytes));
+    } else if (strcmp(name, "trim") == 0) say(name, cuMemPoolTrimTo(own_pool(), a));
+    else if (strcmp(name, "heap") == 0) say(name, cuCtxSetLimit(CU_LIMIT_MALLOC_HEAP_SIZE, a));
+    else if (strcmp(name, "module") == 0) say(name, cuModuleLoadData(&module, "image"));
+    else if (strcmp(name, "unload") == 0) say(name, cuModuleUnload(module));
+    else if (strcmp(name, "sync") == 0) say(name, cuCtxSynchronize());
+    else if (strcmp(name, "free") == 0) say(name, a < allocation_count ? give(&allocations[a]) : CUDA_ERROR_UNKNOWN);
+    else
+        return false;
+    return true;
+}
+
+static void next_line(void) {
+    int byte;
+    printf(".\n");
+    fflush(stdout);
+    while ((byte = getchar()) != '\n' && byte != EOF) {
+    }
+}
+
+int main(int count, char **words) {
+    /* Answers are read while it waits. */
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    if (count > 1 && strcmp(words[1], "fork") != 0) say("init", cuInit(0));
+    for (int index = 1; index < count; index++) {
+        char name[32] = "";
+        size_t a = 0, b = 0, c = 0;
+        sscanf(words[index], "%31[^:]:%zu:%zu:%zu", name, &a, &b, &c);
+        if (allocate(name, a, b, c) || settings(name, a)) continue;
+        if (strcmp(name, "until") == 0) until(a);
+        else if (strcmp(name, "churn") == 0) churn(a);
+        else if (strcmp(name, "info") == 0) information();
+        else if (strcmp(name, "halves") == 0) halves();
+        else if (strcmp(name, "total") == 0) total();
+        else if (strcmp(name, "wait") == 0) next_line();
+        else if (strcmp(name, "again") == 0) {
+            words[index] = words[0];
+            execv("/proc/self/exe", words + index);
+            return 3;
+        } else if (strcmp(name, "fork") == 0) {
+            pid_t child = fork();
+            if (child != 0) return waitpid(child, NULL, 0) == child ? 0 : 4;
+            say("init", cuInit(0));
+        } else
+            return 2;
+    }
+    return 0;
+}
