@@ -17,6 +17,7 @@
 #include <sys/types.h>
 
 #include "driver.h"
+#include "egpu_sim.h"
 #include "frames.h"
 
 #define SIM_MAGIC UINT64_C(0x45475055534d3035)
@@ -218,16 +219,6 @@ void sim_detach(void);
 void sim_end_participants(uint32_t process); /* under the lock */
 void sim_wake_all(void);                     /* under the lock: every waiter looks again (something ended early) */
 void sim_dispatch(void);                     /* under the lock: gives the token to the next if nobody has it */
-
-/* Also exported to the hook's clock.c and to clients. */
-#pragma GCC visibility push(default)
-uint64_t egpuSimNow(void); /* 0 = the clock is the wall */
-int egpuSimWait(uint64_t key, const uint32_t *word, uint32_t expected, uint64_t deadline_ns);
-void egpuSimWake(uint64_t key);
-void egpuSimSleep(uint64_t ns);
-void egpuSimDetach(void);
-void egpuSimExpect(uint32_t count); /* the clock stands until `count` more threads take part (before pthread_create) */
-#pragma GCC visibility pop
 
 /* --- card.c: the engines; everything here under the lock --------------------------------------------------------- */
 
