@@ -51,7 +51,7 @@ bool sim_room(int card, enum sim_kind kind, struct sim_point *until)
 
     shared = sim_state();
     lane = &shared->lanes[find_lane(sim_process_index(), engine)];
-    if (lane->pending < SIM_LANE_PENDING_MAX && lane->tail - lane->head < SIM_LANE_ENTRIES - 1)
+    if (lane->pending < SIM_LANE_PENDING_MAX && lane->tail + 1 - lane->head < SIM_LANE_ENTRIES)
         return true;
     until->lane = (uint32_t)(lane - shared->lanes);
     until->ticket = lane->head + SIM_LANE_ROOM_STEP;
