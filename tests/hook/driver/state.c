@@ -121,7 +121,8 @@ static struct sim_state *map_state(void)
         make_state(mapped);
     if (mapped->version != SIM_VERSION || mapped->size != bytes)
         fail("the state file is of another version");
-    close(file); /* and with it the lock */
+    flock(file, LOCK_UN); /* the mapping keeps the open file, and with it the lock, beyond close */
+    close(file);
     return mapped;
 }
 
