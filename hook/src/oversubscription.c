@@ -45,16 +45,20 @@ static void add(uint64_t *word, uint64_t value) { __atomic_fetch_add(word, value
 static uint64_t least(uint64_t a, uint64_t b) { return a < b ? a : b; }
 static uint64_t since(uint64_t then_ns, uint64_t now_ns) { return now_ns > then_ns ? now_ns - then_ns : 0; }
 
-static void after_fork(void) {
+static void forget_turns(void) {
     for (int card = 0; card < CARD_COUNT_MAX; card++) {
         memset(&turns[card], 0, sizeof turns[card]);
         pthread_mutex_init(&turns[card].lock, NULL);
     }
+}
+
+static void after_fork(void) {
+    forget_turns();
     movable_after_fork();
 }
 
 static void begin(void) {
-    after_fork();
+    forget_turns();
     pthread_atfork(NULL, NULL, after_fork);
 }
 
