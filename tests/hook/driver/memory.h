@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "sim.h"
+#include "simulated.h"
 
 /* The driver takes device memory from the card in 2 MiB pieces; small allocations share one (cuda_hook.md 4.7). */
 #define MEMORY_GRANULE_BYTES (UINT64_C(2) << 20)

@@ -151,6 +151,7 @@ CUresult sim_wait_stream(CUstream handle)
     }
     sim_participate();
     sim_wait_point(settled(stream));
+    sim_pools_synchronised();
     return sim_enter(SIM_CALL_OTHER); /* the device may have been lost meanwhile */
 }
 
@@ -186,6 +187,7 @@ CUresult sim_wait_context(struct sim_context *context)
         point = sim_join(context->card, sim_join(context->card, point, stream->tail), stream->extra);
     sim_unlock();
     sim_wait_point(point);
+    sim_pools_synchronised();
     return CUDA_SUCCESS;
 }
 
