@@ -285,6 +285,15 @@ static uint32_t free_process(void)
     return oldest;
 }
 
+/* exec keeps PID and start time, and the real driver's files are closed by it: what the former program had is gone. Only
+ * libcuda registers, so a living record of this PID is never the process' own. */
+static void end_former_program(void)
+{
+    for (uint32_t index = 0; index < state->processes_high; index++)
+        if (state->processes[index].alive && state->processes[index].pid == getpid())
+            sim_end_process(index);
+}
+
 static uint32_t register_process(void)
 {
     struct sim_process *process;
@@ -292,6 +301,7 @@ static uint32_t register_process(void)
     char letter;
 
     sim_lock();
+    end_former_program();
     state->reaped_real_ns = state->processes_high < SIM_PROCESSES_MAX ? state->reaped_real_ns : 0;
     sim_reap();
     index = free_process();
