@@ -19,6 +19,11 @@ CUDA_VERSIONS = ("12.8", "13.0")
 BUILD_SECONDS_MAX = 600
 
 
+def cache() -> Path:
+    """Where downloads are kept; the Makefile names it, and without it the user's cache folder is taken."""
+    return Path(os.environ.get("EGPU_CACHE") or Path.home() / ".cache/effective-gpu")
+
+
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
