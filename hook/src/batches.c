@@ -36,8 +36,9 @@ static uint64_t others_busy_ns(struct gate *gate, const struct stream *stream) {
     return gate_others_busy_ns(gate) + __atomic_load_n(&gate->busy_ns, __ATOMIC_RELAXED) - stream->busy_ns;
 }
 
-static bool others_active(struct gate *gate, const struct stream *stream, uint64_t since_ns) {
-    return __atomic_load_n(&gate->launches, __ATOMIC_RELAXED) > stream->launches || gate_others_active(gate, since_ns);
+/* `own`: launches of this stream that the gate counts as outstanding. */
+static bool others_active(struct gate *gate, uint32_t own, uint64_t since_ns) {
+    return __atomic_load_n(&gate->launches, __ATOMIC_RELAXED) > own || gate_others_active(gate, since_ns);
 }
 
 static bool finished(CUevent event) { return real.cuEventQuery(event) == CUDA_SUCCESS; }
@@ -55,7 +56,7 @@ static bool open_batch(struct stream *stream, const struct submission *submissio
     batch->idle_start = !chained;
     batch->borrowed = pass->borrowed;
     batch->others_busy_ns = others_busy_ns(submission->gate, stream);
-    batch->contended = others_active(submission->gate, stream, pass->now_ns);
+    batch->contended = others_active(submission->gate, stream->launches + 1, pass->now_ns);
     if (!chained) stream->others_busy_ns = batch->others_busy_ns;
     stream->last++;
     stream->open = 1;
@@ -81,6 +82,8 @@ void batches_before(struct submission *submission) {
     }
     stream->launches++;
     submission->stream = stream;
+    struct batch *batch = batch_at(stream, stream->last - 1);
+    if (batch->idle_start && batch->launches == 0) batch->call_ns = clock_now_ns();
 }
 
 /* Launched without a batch: the learned cost stands, and it is not outstanding for long. */
@@ -100,6 +103,7 @@ void batches_after(struct submission *submission, CUresult result) {
         return;
     }
     struct batch *batch = batch_at(stream, stream->last - 1);
+    if (batch->idle_start && batch->launches == 0) batch->call_ns = clock_now_ns() - batch->call_ns;
     if (result != CUDA_SUCCESS) {
         stream->launches--;
     } else {
@@ -129,8 +133,9 @@ static int reap_first(struct stream *stream, struct gate *gate) {
     uint64_t busy_ns = others_busy_ns(gate, stream);
     done.span.elapsed_ns = measured ? (uint64_t)((double)elapsed_ms * 1e6 + 0.5) : batch->learned_ns;
     if (!measured) done.key = 0;
+    done.span.elapsed_ns -= batch->call_ns < done.span.elapsed_ns / 2 ? batch->call_ns : done.span.elapsed_ns / 2;
     done.span.contended = batch->contended || busy_ns != batch->others_busy_ns ||
-                          others_active(gate, stream, batch->submitted_ns);
+                          others_active(gate, stream->launches, batch->submitted_ns);
     done.span.peers_busy_ns = busy_ns - stream->others_busy_ns;
     stream->others_busy_ns = busy_ns;
     stream->first++;

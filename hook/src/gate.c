@@ -11,6 +11,7 @@
 
 #define PAGE_MARGIN_NS 100000ull  /* a look a little late must not read as "idle" */
 #define GAP_NS 10000ull           /* from the call to the card on an empty stream: a real launch takes 3 to 8 us */
+#define PROBE_ALONE_NS 500000ull
 #define REAP_NS 50000ull
 #define PEERS_MAX EGPU_MEMBER_COUNT_MAX
 
@@ -171,7 +172,8 @@ void gate_block(struct gate *gate, uint64_t until_ns) {
 }
 
 static struct throttle_ask ask_now(struct gate *gate, struct gate_pass *pass, uint64_t now_ns) {
-    struct throttle_ask ask = {.now_ns = now_ns, .probing = pass->probe};
+    struct throttle_ask ask = {.now_ns = now_ns};
+    ask.probing = pass->probe || __atomic_load_n(&gate->probing, __ATOMIC_ACQUIRE);
     pthread_mutex_lock(&gate->lock);
     struct cost_entry *entry = costs_find(&gate->costs, pass->key);
     pass->learned_ns = entry->cost_ns;
@@ -329,7 +331,8 @@ uint64_t gate_finish(struct gate *gate, const struct gate_batch *batch, uint64_t
         store(&slot->last_submit_ns, (uint64_t)wall.tv_sec * 1000000000ull + (uint64_t)wall.tv_nsec);
     }
     oversubscription_measured(gate->card, span.elapsed_ns, span.learned_ns, span.peers_busy_ns);
-    end_probe(gate, &around);
+    /* Short kernels are measured in the row behind the first one, which alone pays the way to the card. */
+    if (!batch->idle_start || idle || span.elapsed_ns >= PROBE_ALONE_NS) end_probe(gate, &around);
     oversubscription_measured(gate->card, span.elapsed_ns, span.learned_ns, span.peers_busy_ns);
     if (idle && around.page && around.limits.priority == THROTTLE_HIGH)
         raise_to(&around.page->hold_until_ns, now_ns + THROTTLE_HOLD_NS);

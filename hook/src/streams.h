@@ -10,6 +10,7 @@ struct batch {
     uint64_t learned_ns;
     uint64_t key;
     uint64_t submitted_ns;
+    uint64_t call_ns;           /* the driver's call of its first launch took so long: on an empty stream the card waits for it */
     uint64_t others_busy_ns;    /* of peers when it began */
     uint32_t launches, unknown;
     bool borrowed, contended, idle_start;
