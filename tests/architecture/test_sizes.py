@@ -17,7 +17,7 @@ def c_files() -> list[Path]:
 
 
 def c_functions(path: Path) -> list[tuple[int, int]]:
-    """(first line, number of lines) of each body: a brace that opens at the end of an unindented line, or alone on one."""
+    """(first line, number of lines) of each body: its brace ends an unindented line or stands alone on one."""
     functions, start = [], 0
     for number, line in enumerate(path.read_text().splitlines(), 1):
         if line.endswith("{") and not line[:1].isspace() and "=" not in line and (line == "{" or ")" in line):
