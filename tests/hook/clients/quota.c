@@ -21,44 +21,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "simulated.h"
-
-/* Prototypes: the driver's functions have the types of those that stand in for them. */
-#define USE(name) extern __typeof__(sim_##name) name;
-USE(cuArray3DCreate_v2)
-USE(cuArrayCreate_v2)
-USE(cuArrayDestroy)
-USE(cuCtxCreate_v2)
-USE(cuCtxDestroy_v2)
-USE(cuCtxSetCurrent)
-USE(cuCtxSetLimit)
-USE(cuCtxSynchronize)
-USE(cuDevicePrimaryCtxRelease_v2)
-USE(cuDevicePrimaryCtxReset_v2)
-USE(cuDevicePrimaryCtxRetain)
-USE(cuDeviceTotalMem_v2)
-USE(cuInit)
-USE(cuMemAddressFree)
-USE(cuMemAddressReserve)
-USE(cuMemAllocAsync)
-USE(cuMemAllocFromPoolAsync)
-USE(cuMemAllocManaged)
-USE(cuMemAllocPitch_v2)
-USE(cuMemAlloc_v2)
-USE(cuMemCreate)
-USE(cuMemFreeAsync)
-USE(cuMemFree_v2)
-USE(cuMemGetInfo_v2)
-USE(cuMemMap)
-USE(cuMemPoolCreate)
-USE(cuMemPoolSetAttribute)
-USE(cuMemPoolTrimTo)
-USE(cuMemRelease)
-USE(cuMemUnmap)
-USE(cuMipmappedArrayCreate)
-USE(cuMipmappedArrayDestroy)
-USE(cuModuleLoadData)
-USE(cuModuleUnload)
+#include "driver_calls.h"
 
 enum { ALLOCATIONS_MAX = 4096 };
 

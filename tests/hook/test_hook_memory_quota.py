@@ -1,0 +1,356 @@
+"""The memory quota with real processes on the simulated driver: all kinds of memory, races, kills, live changes."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import subprocess
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import building
+import pytest
+from agent import Region, make_region
+
+from egpu_runtime.agent.region import CardLimits
+
+MIB = 1 << 20
+UUID = "GPU-45475055-5349-4d00-8000-000000000000"
+CONTEXT_MIB = 300
+"""What a context takes on the simulated card."""
+ROOM_MIB = 64
+"""Quota beyond one context."""
+SECONDS_MAX = 30
+OUT_OF_MEMORY = 2
+
+
+@dataclass
+class Container:
+    """Processes with one region on one simulated card."""
+
+    folder: Path
+    cuda: str
+    region: Region | None
+    extra: dict[str, str] = field(default_factory=dict)
+
+    def start(self, script: str, *, hooked: bool = True) -> subprocess.Popen[str]:
+        program = building.client("quota", "-lcuda", cuda=self.cuda)
+        environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("EGPU_")},
+            "LD_LIBRARY_PATH": str(building.driver(self.cuda)),
+            "EGPU_SIM_STATE": str(self.folder / "card"),
+            "EGPU_REGION": str(self.region.path) if self.region else "",
+            **self.extra,
+        }
+        if hooked:
+            environment["LD_PRELOAD"] = str(building.hook())
+        return subprocess.Popen(
+            [program, *in_bytes(script).split()],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, script: str, *, hooked: bool = True) -> tuple[str, str]:
+        """Answers, and what was said on stderr."""
+        with self.start(script, hooked=hooked) as process:
+            output, errors = process.communicate(timeout=SECONDS_MAX)
+        assert process.returncode == 0, errors
+        return answers(output), errors
+
+    def classes(self) -> dict[str, int]:
+        """Charged bytes by class, without the zeros."""
+        assert self.region is not None
+        return {name: value for name, value in self.region.usage().cards[0].charged_bytes_by_class.items() if value}
+
+    def charged_mib(self) -> float:
+        assert self.region is not None
+        return self.region.usage().cards[0].charged_bytes / MIB
+
+
+def in_bytes(script: str) -> str:
+    return re.sub(r"(\d+)M", lambda match: str(int(match[1]) * MIB), script)
+
+
+def answers(output: str) -> str:
+    """One line; whole MiB as such."""
+    return "; ".join(re.sub(r"\b(\d{6,})\b", lambda m: f"{int(m[1]) // MIB}M", line) for line in output.splitlines())
+
+
+def until_it_waits(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    lines = []
+    while (line := process.stdout.readline().strip()) != ".":
+        assert line, process.stderr.read() if process.stderr else ""
+        lines.append(line)
+    return answers("\n".join(lines))
+
+
+def go_on(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+@pytest.fixture(params=building.CUDA_VERSIONS)
+def cuda(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def make(tmp_path: Path, cuda: str) -> Maker:
+    return Maker(tmp_path, cuda)
+
+
+@dataclass
+class Maker:
+    folder: Path
+    cuda: str
+
+    def __call__(self, room_mib: int = ROOM_MIB, contexts: int = 1, **limits: object) -> Container:
+        quota = (CONTEXT_MIB * contexts + room_mib) * MIB
+        card = CardLimits(UUID, memory_quota_bytes=quota, **limits)  # type: ignore[arg-type]
+        return Container(self.folder, self.cuda, make_region(self.folder / "region", cards=[card]))
+
+
+def check(given: Container, script: str, expected: str) -> None:
+    """What a process answers to `script` after its first words, init and context."""
+    said, errors = given.run(f"context {script}")
+    assert said.removeprefix("init 0; context 0; ") == expected, errors
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("info total halves", "info 0 64M 364M; total 0 364M; halves 0 64M 0 364M"),
+        ("alloc:64M info free:0 info", "alloc 0; info 0 0 364M; free 0; info 0 64M 364M"),
+        ("alloc:65M alloc:64M alloc:1", "alloc 2; alloc 0; alloc 2"),
+        ("until:1M free:3 alloc:1M alloc:1", "until 64 2; free 0; alloc 0; alloc 2"),
+        ("alloc:0", "alloc 1"),
+        ("managed:64M alloc:1", "managed 0; alloc 2"),
+        ("managed:65M", "managed 2"),
+        ("pitch:1M:65", "pitch 2"),
+        ("async:65M async:64M alloc:1", "async 2; async 0; alloc 2"),
+        ("pool:65M pool:64M alloc:1", "pool 2; pool 0; alloc 2"),
+        ("vmm:66M vmm:64M alloc:1", "vmm 2; vmm 0; alloc 2"),
+        ("vmm:64M free:0 vmm:64M free:1 alloc:64M", "vmm 0; free 0; vmm 0; free 0; alloc 0"),
+        ("array:4096:4097 array:4096:4096 alloc:1", "array 2; array 0; alloc 2"),
+        ("array3d:256:256:257 array3d:256:256:256 alloc:1", "array3d 2; array3d 0; alloc 2"),
+        ("mipmap:4096:4096:2 mipmap:2048:2048:4 alloc:48M", "mipmap 2; mipmap 0; alloc 2"),
+        ("array:4096:4096 free:0 alloc:64M", "array 0; free 0; alloc 0"),
+        ("mipmap:2048:2048:4 free:0 alloc:64M", "mipmap 0; free 0; alloc 0"),
+        ("alloc:64M destroy context alloc:64M", "alloc 0; destroy 0; context 0; alloc 0"),
+        ("array:4096:4096 destroy context alloc:64M", "array 0; destroy 0; context 0; alloc 0"),
+        ("context", "context 2"),
+    ],
+)
+def test_over_quota_is_out_of_memory_and_nothing_else(make: Maker, script: str, expected: str) -> None:
+    check(make(), script, expected)
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("retain alloc:64M release retain alloc:64M", "retain 0; alloc 0; release 0; retain 0; alloc 0"),
+        ("retain alloc:64M reset retain alloc:64M", "retain 0; alloc 0; reset 0; retain 0; alloc 0"),
+        ("retain retain release alloc:64M alloc:1", "retain 0; retain 0; release 0; alloc 0; alloc 2"),
+    ],
+)
+def test_primary_contexts(make: Maker, script: str, expected: str) -> None:
+    said, errors = make().run(script)
+    assert said.removeprefix("init 0; ") == expected, errors
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("alloc:10M", {"device": 10 * MIB}),
+        ("pitch:1000:1000", {"device": 1024 * 1000}),
+        ("managed:3M", {"managed": 3 * MIB}),
+        ("async:5M", {"pool": 5 * MIB}),
+        ("pool:5M", {"pool": 5 * MIB}),
+        ("vmm:4M", {"virtual": 4 * MIB}),
+        ("array:512:512", {"array": MIB}),
+        ("array3d:64:64:64", {"array": MIB}),
+        ("mipmap:256:256:4", {"array": 6 * 65536}),
+    ],
+)
+def test_each_kind_is_charged_as_its_class(make: Maker, script: str, expected: Mapping[str, int]) -> None:
+    container = make()
+    with container.start(f"context {script} wait free:0 wait") as process:
+        until_it_waits(process)
+        assert container.classes() == {"context": CONTEXT_MIB * MIB, **expected}
+        go_on(process)
+        assert until_it_waits(process) == "free 0"
+        assert container.classes() == {"context": CONTEXT_MIB * MIB}
+        process.communicate()
+    assert container.classes() == {}
+
+
+def test_what_a_pool_keeps_stays_charged(make: Maker) -> None:
+    container = make()
+    script = "threshold:64M pool:48M free:0 wait pool:32M wait alloc:32M free:1 wait trim:0 wait"
+    with container.start(f"context {script}") as process:
+        seen = []
+        for _ in range(4):
+            until_it_waits(process)
+            seen.append(container.classes().get("pool", 0) // MIB)
+            go_on(process)
+        process.communicate()
+    assert seen == [48, 48, 48, 0]
+
+
+def test_eight_processes_race_to_the_last_mib(make: Maker) -> None:
+    processes_count = 8
+    container = make(contexts=processes_count)
+    with ExitStack() as stack:
+        racers = [stack.enter_context(container.start("context wait until:1M wait")) for _ in range(processes_count)]
+        for racer in racers:
+            assert until_it_waits(racer) == "init 0; context 0"
+        for racer in racers:
+            go_on(racer)
+        said = [re.fullmatch(r"until (\d+) 2", until_it_waits(racer)) for racer in racers]
+        counts = [int(one[1]) for one in said if one]
+        assert len(counts) == processes_count
+        assert sum(counts) == ROOM_MIB
+        assert container.classes()["device"] == ROOM_MIB * MIB
+        # The driver gives out blocks of 2 MiB; what is seen beyond what was counted is charged on top.
+        assert CONTEXT_MIB * processes_count + ROOM_MIB <= container.charged_mib()
+        assert container.charged_mib() <= CONTEXT_MIB * processes_count + ROOM_MIB + 2 * processes_count
+        for racer in racers:
+            racer.communicate()
+    assert container.charged_mib() == 0
+
+
+def kill_loop(container: Container, seed: int, rounds: int) -> None:
+    """Kills churning processes at seeded moments; what is charged afterwards is what the living hold."""
+    chance = random.Random(seed)
+    processes_count = 4
+    churners = [container.start("context churn:1M") for _ in range(processes_count)]
+    try:
+        for _ in range(rounds):
+            victim = chance.randrange(processes_count)
+            assert churners[victim].stdout.readline() == "init 0\n"  # type: ignore[union-attr]
+            assert churners[victim].stdout.readline() == "context 0\n"  # type: ignore[union-attr]
+            with pytest.raises(subprocess.TimeoutExpired):
+                churners[victim].wait(chance.random() * 0.02)
+            churners[victim].send_signal(signal.SIGKILL)
+            churners[victim].communicate()
+            churners[victim] = container.start("context churn:1M")
+    finally:
+        for churner in churners:
+            churner.kill()
+            churner.communicate()
+    # The dead are found by the next process that needs their share.
+    assert container.region is not None
+    total = container.region.cards[0].memory_quota_bytes // MIB
+    free = total - CONTEXT_MIB
+    check(container, f"alloc:{free}M free:0 info", f"alloc 0; free 0; info 0 {free}M {total}M")
+    assert container.charged_mib() == 0
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_killed_processes_leave_nothing(make: Maker, seed: int) -> None:
+    kill_loop(make(contexts=6), seed, rounds=8)
+
+
+@pytest.mark.end_to_end
+@pytest.mark.parametrize("seed", range(4))
+def test_killed_processes_leave_nothing_for_long(make: Maker, seed: int) -> None:
+    kill_loop(make(contexts=6), 100 + seed, rounds=100)
+
+
+def test_exec_gives_back_what_the_former_program_held(make: Maker) -> None:
+    check(make(), "alloc:64M again context alloc:64M", "alloc 0; init 0; context 0; alloc 0")
+
+
+def test_a_child_has_nothing_of_its_parent(make: Maker) -> None:
+    container = make()
+    container.run("fork wait")
+    with container.start("context alloc:60M fork wait") as process:
+        until_it_waits(process)
+        assert container.charged_mib() == CONTEXT_MIB + 60
+        process.communicate()
+    assert container.charged_mib() == 0
+
+
+def test_exit_without_free(make: Maker) -> None:
+    container = make()
+    check(container, "alloc:64M", "alloc 0")
+    assert container.charged_mib() == 0
+
+
+def test_the_quota_changes_while_a_process_runs(make: Maker) -> None:
+    container = make()
+    assert container.region is not None
+    with container.start("context alloc:32M wait alloc:16M info wait alloc:96M info wait") as process:
+        until_it_waits(process)
+        container.region.change(0, memory_quota_bytes=(CONTEXT_MIB + 16) * MIB)
+        go_on(process)
+        assert until_it_waits(process) == "alloc 2; info 0 0 316M"
+        container.region.change(0, memory_quota_bytes=(CONTEXT_MIB + 128) * MIB)
+        go_on(process)
+        assert until_it_waits(process) == "alloc 0; info 0 0 428M"
+        process.communicate()
+
+
+def test_without_limits_memory_is_refused_and_compute_passes(make: Maker) -> None:
+    container = make()
+    assert container.region is not None
+    (container.region.path / "limits").unlink()
+    said, errors = container.run("context module alloc:1M alloc:1M vmm:2M async:1M array:16:16")
+    assert said == "init 0; context 0; module 0; alloc 2; alloc 2; vmm 2; async 2; array 2"
+    assert [line for line in errors.splitlines() if "limits of this container cannot be read" in line] != []
+    assert len(errors.splitlines()) == len(set(errors.splitlines()))
+
+
+def test_without_a_region_everything_passes(make: Maker) -> None:
+    container = make()
+    container.region = None
+    script = "context alloc:64M info total"
+    assert container.run(script) == container.run(script, hooked=False)
+
+
+def test_a_card_that_was_not_given_has_no_memory(make: Maker) -> None:
+    container = make()
+    make_region(container.folder / "region", cards=[CardLimits("GPU-other", memory_quota_bytes=1 << 40)])
+    said, errors = container.run("context")
+    assert said == f"init 0; context {OUT_OF_MEMORY}"
+    assert errors.count("not given") == 1
+
+
+def test_the_drivers_own_refusal_is_rolled_back(make: Maker) -> None:
+    """The card is full before the quota is."""
+    container = make(room_mib=4096)
+    container.extra["EGPU_SIM_MEMORY_MIB"] = "1024"
+    container.extra["EGPU_SIM_CONTEXT_MIB"] = str(CONTEXT_MIB)
+    with container.start("context alloc:1000M vmm:1000M managed:1M until:32M wait") as process:
+        said = until_it_waits(process)
+        assert re.fullmatch(r"init 0; context 0; alloc 2; vmm 2; managed 0; until \d+ 2", said)
+        count = int(said.split()[-2])
+        assert container.charged_mib() == CONTEXT_MIB + 1 + 32 * count
+        process.communicate()
+
+
+@pytest.mark.end_to_end
+def test_a_thousand_processes_on_one_card(make: Maker) -> None:
+    count = 1000
+    container = make(room_mib=count // 2)
+    container.extra["EGPU_SIM_CONTEXT_MIB"] = "0"
+    assert container.region is not None
+    container.region.change(0, memory_quota_bytes=count // 2 * MIB)
+    with ExitStack() as stack:
+        crowd = [stack.enter_context(container.start("context alloc:1M wait")) for _ in range(count)]
+        said = [until_it_waits(process) for process in crowd]
+        assert said.count("init 0; context 0; alloc 0") == count // 2
+        assert said.count("init 0; context 0; alloc 2") == count // 2
+        assert container.charged_mib() == count // 2
+        for process in crowd:
+            process.communicate()
+    assert container.charged_mib() == 0
