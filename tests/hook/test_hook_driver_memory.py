@@ -4,7 +4,10 @@ A card of 1,024 MiB, 24 MiB a context, pages that come in at 10 GiB/s; numbers a
 """
 
 import os
+import random
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import building
@@ -210,17 +213,20 @@ parent free 24
 }
 
 
+KILLED = 24
+"""Processes that are killed somewhere in the middle of what they do."""
+TOGETHER = 4
+
+
+def environment_of(state: Path, cuda: str, **more: str) -> dict[str, str]:
+    folder = str(building.driver(cuda))
+    return {**os.environ, **CARD, "LD_LIBRARY_PATH": folder, "EGPU_SIM_STATE": str(state), **more}
+
+
 def run(program: str, case: str, *, state: Path, cuda: str, **more: str) -> str:
-    environment = {
-        **os.environ,
-        **CARD,
-        "LD_LIBRARY_PATH": str(building.driver(cuda)),
-        "EGPU_SIM_STATE": str(state),
-        **more,
-    }
     result = subprocess.run(
         [building.client(program, "-lcuda"), case],
-        env=environment,
+        env=environment_of(state, cuda, **more),
         capture_output=True,
         text=True,
         timeout=RUN_SECONDS_MAX,
@@ -244,3 +250,51 @@ def test_classes_of_memory(case: tuple[str, str], cuda: str, tmp_path: Path) -> 
 @pytest.mark.parametrize("case", [case for case in EXPECTED if case[0] == "memory_classes"], ids=" ".join)
 def test_what_takes_no_time_is_the_same_on_the_wall(case: tuple[str, str], tmp_path: Path) -> None:
     check((case, "13.0", tmp_path / "state", "wall"), EXPECTED[case])
+
+
+def test_the_nth_allocation_fails_when_asked_to(tmp_path: Path) -> None:
+    output = run("memory_classes", "fault", state=tmp_path / "state", cuda="13.0", EGPU_SIM_FAULT="oom:3")
+    assert output == "first 0\nsecond 0\nthird 2\nfourth 0\n"
+
+
+def test_pages_come_in_slower_when_asked_to(tmp_path: Path) -> None:
+    fault = {"EGPU_SIM_CLOCK": "virtual", "EGPU_SIM_FAULT": "slow_page_in:3"}
+    output = run("memory_moving", "read_mostly", state=tmp_path / "state", cuda="13.0", **fault)
+    assert output == "copied in us 175780\nnothing goes out us 0\n"
+
+
+def truth(state: Path) -> list[str]:
+    return run("memory_truth", "", state=state, cuda="13.0").splitlines()
+
+
+def test_the_truth_of_who_moved_what(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    run("memory_moving", "managed", state=state, cuda="13.0", EGPU_SIM_CLOCK="virtual", EGPU_SIM_RANK="0")
+    # 200 MiB of 1,200 do not fit; they come back for as many others, which the plain 900 push out with 700 more.
+    assert truth(state)[0] == "0: most 1024 managed 0 in 200 out 1300 host 0"
+
+
+def test_killed_processes_leave_nothing(tmp_path: Path) -> None:
+    state, seeded = tmp_path / "state", random.Random(5)
+    program = building.client("memory_loop", "-lcuda")
+    environment = environment_of(state, "13.0", EGPU_SIM_CONTEXT_MIB="24", EGPU_SIM_CLOCK="wall")
+    running: list[subprocess.Popen[str]] = []
+    for number in range(KILLED):
+        one = subprocess.Popen([program, str(number)], env=environment, stdout=subprocess.PIPE, text=True)
+        assert one.stdout is not None
+        assert one.stdout.readline() == "begun\n"
+        running.append(one)
+        if len(running) == TOGETHER:
+            time.sleep(seeded.random() / 20)
+            victim = running.pop(seeded.randrange(TOGETHER))
+            assert victim.poll() is None, "ended by itself"
+            victim.send_signal(signal.SIGKILL)
+            victim.communicate()
+    for one in running:
+        one.kill()
+        one.communicate()
+    assert (
+        run("memory_classes", "plain", state=state, cuda="13.0").lstrip()
+        == EXPECTED["memory_classes", "plain"].lstrip()
+    )
+    assert truth(state)[-1].endswith("sums 1 frames 1")

@@ -231,11 +231,23 @@ static void attributes(void) {
     say("sync", on);
 }
 
+/* The third allocation of any kind is refused by EGPU_SIM_FAULT=oom:3. */
+static void fault(void) {
+    CUdeviceptr address;
+    CUmemGenericAllocationHandle handle;
+    CUmemAllocationProp properties = {.type = CU_MEM_ALLOCATION_TYPE_PINNED, .location = {CU_MEM_LOCATION_TYPE_DEVICE, 0}};
+    begin();
+    say("first", (int)cuMemAlloc_v2(&address, 1));
+    say("second", (int)cuMemAllocManaged(&address, 1, CU_MEM_ATTACH_GLOBAL));
+    say("third", (int)cuMemCreate(&handle, 2 * MIB, &properties, 0));
+    say("fourth", (int)cuMemAllocAsync(&address, 1, NULL));
+}
+
 int main(int argc, char **argv) {
     static const struct memory_case cases[] = {
         {"plain", plain},   {"refused", refused},   {"pitched", pitched},
         {"host", host},     {"arrays", arrays},     {"virtual", virtual_memory},
-        {"copies", copies}, {"attributes", attributes},
+        {"copies", copies}, {"attributes", attributes}, {"fault", fault},
     };
     return run_case(cases, sizeof cases / sizeof cases[0], argc, argv);
 }

@@ -193,25 +193,3 @@ CUresult fill_submit(const struct fill_work *work, CUstream stream) {
     struct sim_operation operation = fill_operation_of(work);
     return sim_submit(stream, &operation);
 }
-
-CUresult sim_copy_operation(const CUDA_MEMCPY3D *parameters, struct sim_operation *operation, struct copy_work *work) {
-    CUresult result = copy_work_of(parameters, work);
-    if (result == CUDA_SUCCESS)
-        *operation = operation_of(work);
-    return result;
-}
-
-CUresult sim_fill_operation(const CUDA_MEMSET_NODE_PARAMS *parameters, struct sim_operation *operation,
-                            struct fill_work *work) {
-    unsigned bytes = parameters->elementSize;
-    if ((bytes != 1 && bytes != 2 && bytes != 4) || parameters->width == 0 || parameters->height == 0)
-        return CUDA_ERROR_INVALID_VALUE;
-    *work = (struct fill_work){.address = parameters->dst,
-                               .pitch = parameters->pitch,
-                               .width = parameters->width,
-                               .height = parameters->height,
-                               .value = parameters->value,
-                               .element_bytes = bytes};
-    *operation = fill_operation_of(work);
-    return fill_check(work);
-}

@@ -40,10 +40,7 @@ uint64_t array_element_bytes(CUarray array);
 uint64_t array_bytes(CUarray array);
 void arrays_end_context(CUcontext context);
 
-/* For graph nodes: a node's parameters as work. */
+/* The parameters of a three-dimensional copy as work. */
 CUresult copy_work_of(const CUDA_MEMCPY3D *parameters, struct copy_work *work);
-CUresult sim_copy_operation(const CUDA_MEMCPY3D *parameters, struct sim_operation *operation, struct copy_work *work);
-CUresult sim_fill_operation(const CUDA_MEMSET_NODE_PARAMS *parameters, struct sim_operation *operation,
-                            struct fill_work *work);
 
 #endif
