@@ -15,6 +15,9 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct movable *movables; /* by start */
 static size_t count, room;
 
+/* The driver gives memory of the card in pieces of this size. */
+#define GRANULE_BYTES (UINT64_C(2) << 20)
+
 static uint64_t least(uint64_t a, uint64_t b) { return a < b ? a : b; }
 
 /* With the lock held: how many begin at or before the address. */
@@ -159,10 +162,13 @@ static struct movement move(int card, uint64_t kept_bytes, enum direction direct
         free(copy);
         return movement;
     }
-    uint64_t start_ns = clock_now_ns();
+    uint64_t start_ns = clock_now_ns(), all_bytes = 0;
+    for (size_t i = 0; i < copied; i++)
+        all_bytes += copy[i].bytes;
+    kept_bytes = kept_bytes >= all_bytes ? UINT64_MAX : kept_bytes; /* whole, whatever the rounding takes */
     for (size_t i = 0; i < copied; i++) {
-        uint64_t kept = least(copy[i].bytes, kept_bytes);
-        kept_bytes -= kept;
+        uint64_t kept = least(copy[i].bytes, kept_bytes / GRANULE_BYTES * GRANULE_BYTES);
+        kept_bytes -= least(kept_bytes, (kept + GRANULE_BYTES - 1) / GRANULE_BYTES * GRANULE_BYTES);
         if (direction == BRING) {
             set_kept(&copy[i], kept);
             prefetch(copy[i].start, kept, copy[i].device, stream);

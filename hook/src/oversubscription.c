@@ -8,6 +8,7 @@
 #include "residency.h"
 
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 
 _Static_assert((int)RESIDENCY_MEMBER_COUNT_MAX == (int)EGPU_MEMBER_COUNT_MAX, "one bit for each member");
@@ -57,8 +58,18 @@ static void after_fork(void) {
     movable_after_fork();
 }
 
+/* Most programs end without freeing anything, and their page stays. */
+static void at_exit(void) {
+    for (int card = 0; card < CARD_COUNT_MAX; card++) {
+        struct egpu_page *page = region_page(card);
+        if (page != NULL)
+            store(&page->active_ns, 0);
+    }
+}
+
 static void begin(void) {
     forget_turns();
+    atexit(at_exit);
     pthread_atfork(NULL, NULL, after_fork);
 }
 
@@ -152,7 +163,7 @@ static void look_around(struct turn *turn, int card, uint64_t now_ns) {
 /* With the lock held: says that this container has work, and makes a new plan when the old one has run out. */
 static void look(struct turn *turn, int card, uint64_t now_ns, bool anew) {
     struct egpu_page *page = region_page(card);
-    if (since(load(&page->active_ns), now_ns) >= residency_hold_ns(load(&page->round_trip_ns)))
+    if (since(load(&page->active_ns), now_ns) >= residency_hold_ns(&turn->members[turn->self]))
         store(&page->active_since_ns, now_ns);
     store(&page->active_ns, now_ns);
     if (now_ns >= turn->totals_due_ns) {
@@ -345,4 +356,17 @@ bool oversubscription_owns(CUdeviceptr address, CUdeviceptr *start, size_t *byte
     return true;
 }
 
-bool oversubscription_forget(CUdeviceptr address) { return movable_remove(address); }
+/* A process with nothing left to move stands in nobody's way; what its siblings do, they say themselves. */
+static void leave(int card) {
+    struct egpu_page *page = turn_of_card(card) == NULL ? NULL : region_page(card);
+    if (page != NULL && movable_sum_bytes(card) == 0)
+        store(&page->active_ns, 0);
+}
+
+bool oversubscription_forget(CUdeviceptr address) {
+    struct movable movable;
+    if (!movable_find(address, &movable) || !movable_remove(address))
+        return false;
+    leave(movable.card);
+    return true;
+}

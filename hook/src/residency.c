@@ -16,10 +16,6 @@ static uint64_t move_ns(uint64_t bytes, uint64_t bytes_per_second) {
     return bytes / bytes_per_second * SECOND_NS + bytes % bytes_per_second * 1000 / bytes_per_second * RESIDENCY_MILLISECOND_NS;
 }
 
-uint64_t residency_hold_ns(uint64_t round_trip_ns) {
-    return within(4 * least(round_trip_ns, RESIDENCY_HOLD_NS_MAX), RESIDENCY_HOLD_NS_MIN, RESIDENCY_HOLD_NS_MAX);
-}
-
 /* As measured by its owner, within what its size makes believable. */
 static uint64_t believed_round_trip_ns(const struct residency_member *member) {
     uint64_t bytes = residency_demand_bytes(member);
@@ -27,12 +23,16 @@ static uint64_t believed_round_trip_ns(const struct residency_member *member) {
     return member->round_trip_ns != 0 ? least(member->round_trip_ns, bound_ns) : 2 * move_ns(bytes, RESIDENCY_LINK_BYTES_PER_SECOND);
 }
 
+uint64_t residency_hold_ns(const struct residency_member *member) {
+    return within(4 * least(believed_round_trip_ns(member), RESIDENCY_HOLD_NS_MAX), RESIDENCY_HOLD_NS_MIN, RESIDENCY_HOLD_NS_MAX);
+}
+
 bool residency_active(const struct residency_member *member, uint64_t now_ns) {
     uint64_t ahead_ns_max = now_ns + RESIDENCY_HOLD_NS_MIN; /* a sign from the future would make a dead container active for ever */
     if (!member->present || member->active_ns == 0 || member->active_ns > ahead_ns_max || member->in_flight_since_ns > ahead_ns_max) {
         return false;
     }
-    if (since(member->active_ns, now_ns) < residency_hold_ns(believed_round_trip_ns(member))) {
+    if (since(member->active_ns, now_ns) < residency_hold_ns(member)) {
         return true;
     }
     /* A kernel that runs long or waits for its pages gives no sign of life. It is waited for, not for ever: its process
@@ -185,9 +185,10 @@ static uint64_t rare(const struct field *field, uint64_t high, uint64_t low, uin
 }
 
 static void take_turns(struct residency_plan *plan, const struct field *field, const struct residency_member *members, int count,
-                       uint64_t high, uint64_t low, uint64_t now_ns) {
+                       uint64_t high, uint64_t low, uint64_t margin_bytes, uint64_t now_ns) {
     uint64_t everyone = high | low;
     plan->mode = RESIDENCY_TURNS;
+    plan->room_bytes -= least(plan->room_bytes, margin_bytes);
     plan->turn_ns = turn_length_ns(members, count, everyone);
     uint64_t slot = now_ns / plan->turn_ns;
     plan->turn_start_ns = slot * plan->turn_ns;
@@ -233,7 +234,7 @@ void residency_plan(struct residency_plan *plan, const struct residency_member *
         plan->mode = RESIDENCY_FITS;
     } else if (thrash || (field.high_active != 0 && high == 0)) {
         /* A high priority is protected at once: finding out first would cost it the moves. */
-        take_turns(plan, &field, members, count, high, low, now_ns);
+        take_turns(plan, &field, members, count, high, low, memory_bytes / RESIDENCY_MARGIN_PARTS, now_ns);
         return;
     } else {
         plan->mode = RESIDENCY_TOGETHER;

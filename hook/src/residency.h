@@ -18,6 +18,7 @@ enum {
     RESIDENCY_TURN_MULTIPLE = 24,    /* rounded up to a power of two: 1 to 4 % of the card go into moving */
     RESIDENCY_JOIN_PARTS = 4,        /* who comes back joins at the next quarter of a slot: whoever began gets that long */
     RESIDENCY_LOW_PERIOD = 16,       /* a low priority that no room is left for beside high ones gets one slot in so many */
+    RESIDENCY_MARGIN_PARTS = 64,     /* of the card are left free in turns: a set one page too large loses all of it, in rotation */
     RESIDENCY_STALL_PARTS = 4,       /* more than a quarter of the measured time waiting for pages is a thrash */
     RESIDENCY_WINDOW_SAMPLES_MIN = 2,
     RESIDENCY_TRIAL_ROUNDS = 2,      /* at the first sight of each other: turns, in which kernels are measured with their pages */
@@ -80,7 +81,7 @@ struct residency_plan {
 
 /* How long after its last sign a container counts as active: four times the cost of moving it out and in, so that giving its
  * place away in a pause never costs more than the pause itself did. */
-uint64_t residency_hold_ns(uint64_t round_trip_ns);
+uint64_t residency_hold_ns(const struct residency_member *member);
 bool residency_active(const struct residency_member *member, uint64_t now_ns);
 uint64_t residency_demand_bytes(const struct residency_member *member);
 

@@ -148,7 +148,7 @@ static void lie(struct residency_member *page, uint64_t now_ns) {
 static void look(int self, uint64_t now_ns) {
     struct container *container = &world.containers[self];
     struct residency_member *page = &world.members[self];
-    if (now_ns - page->active_ns >= residency_hold_ns(page->round_trip_ns) || page->active_ns == 0) {
+    if (now_ns - page->active_ns >= residency_hold_ns(page) || page->active_ns == 0) {
         page->active_since_ns = now_ns;
     }
     page->active_ns = now_ns;
