@@ -57,7 +57,7 @@ static bool open_batch(struct stream *stream, const struct submission *submissio
     batch->borrowed = pass->borrowed;
     batch->others_busy_ns = others_busy_ns(submission->gate, stream);
     batch->contended = others_active(submission->gate, stream->launches + 1, pass->now_ns);
-    if (!chained) stream->others_busy_ns = batch->others_busy_ns;
+    if (stream->others_busy_ns == 0) stream->others_busy_ns = batch->others_busy_ns;
     stream->last++;
     stream->open = 1;
     return true;
@@ -136,7 +136,9 @@ static int reap_first(struct stream *stream, struct gate *gate) {
     done.span.elapsed_ns -= batch->call_ns < done.span.elapsed_ns / 2 ? batch->call_ns : done.span.elapsed_ns / 2;
     done.span.contended = batch->contended || busy_ns != batch->others_busy_ns ||
                           others_active(gate, stream->launches, batch->submitted_ns);
-    done.span.peers_busy_ns = busy_ns - stream->others_busy_ns;
+    /* Peers are charged when their batches end, which may be between two of ours: so what they were charged counts from
+     * the end of the batch before. A kernel never measured has no use for that, its peers are those of its own time. */
+    done.span.peers_busy_ns = busy_ns - (batch->unknown ? batch->others_busy_ns : stream->others_busy_ns);
     stream->others_busy_ns = busy_ns;
     stream->first++;
     stream->launches -= batch->launches;

@@ -24,22 +24,27 @@ struct cost_entry *costs_find(struct costs *costs, uint64_t key) {
     return oldest;
 }
 
-/* A contended measurement is never too short, so it can only lower a cost that was never measured alone, or one that
- * is plainly out of date. A clean one counts at once when it is shorter, for what makes it long (work of a peer that
- * did not say so) cannot make it short. */
+/* Clean measurements are averaged, for kernels take different times with different data. A contended one is never too
+ * short, so it can lower a cost that was never measured alone, or one that is plainly out of date. */
 void costs_learn(struct cost_entry *entry, uint64_t elapsed_ns, bool clean, uint64_t now_ns) {
     if (elapsed_ns == 0) elapsed_ns = 1;
-    if (entry->cost_ns == 0 || (clean && entry->clean_ns == 0) || (clean && elapsed_ns < entry->cost_ns))
-        entry->cost_ns = elapsed_ns;
-    else if (clean)
-        entry->cost_ns += (elapsed_ns - entry->cost_ns + 7) / 8;
-    else if (entry->clean_ns == 0 ? elapsed_ns < entry->cost_ns : elapsed_ns < entry->cost_ns / 4 * 3)
-        entry->cost_ns = elapsed_ns;
-    if (clean) entry->clean_ns = now_ns ? now_ns : 1;
+    if (!clean) {
+        uint64_t bound_ns = entry->samples == 0 ? entry->cost_ns : entry->cost_ns / COSTS_OUTDATED;
+        if (entry->cost_ns == 0 || elapsed_ns < bound_ns) {
+            entry->cost_ns = elapsed_ns;
+            entry->samples = 0;
+        }
+        return;
+    }
+    if (entry->samples < COSTS_SAMPLES_MAX) entry->samples++;
+    int64_t change_ns = (int64_t)elapsed_ns - (int64_t)entry->cost_ns;
+    entry->cost_ns = (uint64_t)((int64_t)entry->cost_ns + change_ns / (int64_t)entry->samples);
+    entry->clean_ns = now_ns ? now_ns : 1;
 }
 
 bool costs_stale(const struct cost_entry *entry, uint64_t now_ns) {
-    return entry->clean_ns == 0 || now_ns > entry->clean_ns + COSTS_STALE_NS;
+    uint32_t enough = entry->cost_ns > COSTS_LONG_NS ? COSTS_SAMPLES_ENOUGH_LONG : COSTS_SAMPLES_ENOUGH;
+    return entry->samples < enough || now_ns > entry->clean_ns + COSTS_STALE_NS;
 }
 
 bool costs_due(struct cost_entry *entry, uint64_t now_ns) {

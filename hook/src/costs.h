@@ -8,6 +8,11 @@
 
 #define COSTS_ENTRIES 4096u       /* power of two; later keys replace older ones of the same place */
 #define COSTS_PLACES 8u           /* how far a key may lie from its place */
+#define COSTS_SAMPLES_MAX 32u         /* then older ones fade */
+#define COSTS_SAMPLES_ENOUGH 8u       /* with fewer it is worth disturbing others for one more */
+#define COSTS_LONG_NS 4000000ull      /* of kernels this long fewer must do: each takes the card from all others */
+#define COSTS_SAMPLES_ENOUGH_LONG 2u
+#define COSTS_OUTDATED 4u             /* so many times shorter than the mean: another kernel, or other data for good */
 #define COSTS_ASKED_NS 100000000ull   /* between two launches that are measured one by one */
 #define COSTS_STALE_NS 5000000000ull /* measured longer ago than this: worth a probe when always contended */
 
@@ -15,6 +20,7 @@ struct cost_entry {
     uint64_t key;        /* 0: free */
     uint64_t cost_ns;    /* 0: never measured */
     uint64_t clean_ns;   /* when it was last measured alone, 0: never */
+    uint32_t samples;    /* clean ones that the cost is the mean of, up to COSTS_SAMPLES_MAX */
     uint64_t asked_ns;   /* when it was last wanted to be */
 };
 

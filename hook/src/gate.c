@@ -190,11 +190,18 @@ static bool probe_begins(struct gate *gate, const struct surroundings *around, c
                          uint64_t now_ns) {
     uint32_t nobody = 0;
     if (!pass->clean_wanted || !around->page || !active_since(gate, around, now_ns)) return false;
-    if (gate->probe_started_ns && now_ns < gate->probe_started_ns + 2 * THROTTLE_PROBE_NS_MAX) return false;
+    if (gate->probe_started_ns && now_ns < gate->probe_started_ns + gate->probe_period_ns) return false;
     if (!__atomic_compare_exchange_n(&gate->probing, &nobody, 1, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) return false;
     gate->probe_started_ns = now_ns;
     store(&around->page->probe_until_ns, now_ns + THROTTLE_PROBE_NS_MAX - 1);
     return true;
+}
+
+static void end_probe(struct gate *gate, const struct surroundings *around, bool clean) {
+    if (!__atomic_load_n(&gate->probing, __ATOMIC_ACQUIRE)) return;
+    gate->probe_period_ns = throttle_probe_period(gate->probe_period_ns, clean);
+    if (around->page) store(&around->page->probe_until_ns, 0);
+    __atomic_store_n(&gate->probing, 0, __ATOMIC_RELEASE);
 }
 
 static void account_wait(struct gate *gate, const struct surroundings *around, enum throttle_reason reason,
@@ -264,16 +271,15 @@ void gate_enter(struct gate *gate, uint64_t key, struct gate_pass *pass) {
             continue;
         }
         if (decision.reason == THROTTLE_PASS) break;
+        if (pass->probe && pass->now_ns > gate->probe_started_ns + THROTTLE_DRAIN_NS_MAX) {
+            pass->probe = false;
+            end_probe(gate, &around, false);
+            continue;
+        }
         wait_in_gate(gate, &around, &decision, &ask);
     }
     pass->borrowed = decision.borrowed;
     take(gate, &around, pass, &decision);
-}
-
-static void end_probe(struct gate *gate, const struct surroundings *around) {
-    if (!__atomic_load_n(&gate->probing, __ATOMIC_ACQUIRE)) return;
-    if (around->page) store(&around->page->probe_until_ns, 0);
-    __atomic_store_n(&gate->probing, 0, __ATOMIC_RELEASE);
 }
 
 static void remove_ahead(struct gate *gate, uint64_t learned_ns, uint32_t launches, uint32_t unknown) {
@@ -289,7 +295,7 @@ void gate_undo(struct gate *gate, const struct gate_pass *pass) {
     pthread_mutex_lock(&gate->lock);
     remove_ahead(gate, pass->learned_ns, 1, pass->learned_ns == 0);
     pthread_mutex_unlock(&gate->lock);
-    if (pass->probe) end_probe(gate, &around);
+    if (pass->probe) end_probe(gate, &around, false);
 }
 
 static void learn(struct gate *gate, const struct gate_batch *batch, uint64_t now_ns) {
@@ -332,7 +338,7 @@ uint64_t gate_finish(struct gate *gate, const struct gate_batch *batch, uint64_t
     }
     oversubscription_measured(gate->card, span.elapsed_ns, span.learned_ns, span.peers_busy_ns);
     /* Short kernels are measured in the row behind the first one, which alone pays the way to the card. */
-    if (!batch->idle_start || idle || span.elapsed_ns >= PROBE_ALONE_NS) end_probe(gate, &around);
+    if (!batch->idle_start || idle || span.elapsed_ns >= PROBE_ALONE_NS) end_probe(gate, &around, !span.contended);
     oversubscription_measured(gate->card, span.elapsed_ns, span.learned_ns, span.peers_busy_ns);
     if (idle && around.page && around.limits.priority == THROTTLE_HIGH)
         raise_to(&around.page->hold_until_ns, now_ns + THROTTLE_HOLD_NS);

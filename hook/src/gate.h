@@ -24,6 +24,7 @@ struct gate {
     uint64_t busy_ns;        /* charged to this process, by batches that ended and in advance */
     uint64_t busy_until_ns;  /* what this process wrote to the page last */
     uint64_t probe_started_ns;
+    uint64_t probe_period_ns;
     uint64_t reap_at_ns;     /* finished batches are looked for then */
     uint32_t launches;       /* not known to be finished */
     uint32_t unknown;        /* of those, never measured */

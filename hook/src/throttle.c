@@ -59,6 +59,11 @@ void throttle_probe_honoured(struct throttle_bucket *bucket, uint64_t waited_ns)
     add_within(&bucket->probe_credit_ns, -(int64_t)waited_ns, -(int64_t)THROTTLE_PROBE_CREDIT_NS_MAX, 0);
 }
 
+uint64_t throttle_probe_period(uint64_t period_ns, bool clean) {
+    if (clean || period_ns == 0) return THROTTLE_PROBE_PERIOD_NS;
+    return least(2 * period_ns, THROTTLE_PROBE_PERIOD_NS_MAX);
+}
+
 bool throttle_active(const struct throttle_peer *peer, uint64_t now_ns) {
     return peer->busy_until_ns > now_ns || peer->wanting_until_ns > now_ns;
 }

@@ -36,6 +36,9 @@
 /* A clean measurement: peers hold their launches, at most this part of the time and this much at once. */
 #define THROTTLE_PROBE_CREDIT_NS_MAX (200 * THROTTLE_MS)
 #define THROTTLE_PROBE_PARTS 200u          /* of THROTTLE_QUOTA_WHOLE: 2 % of the time */
+#define THROTTLE_PROBE_PERIOD_NS (80 * THROTTLE_MS)   /* at first; doubled after a probe that others disturbed */
+#define THROTTLE_PROBE_PERIOD_NS_MAX (5000 * THROTTLE_MS)
+#define THROTTLE_DRAIN_NS_MAX (25 * THROTTLE_MS)       /* the card does not get empty: the launch goes on without */
 #define THROTTLE_PROBE_NS_MAX (40 * THROTTLE_MS)
 /* Time that nobody was charged for is looked at when it is more than batches in flight can explain. */
 #define THROTTLE_UNATTRIBUTED_NS_MIN (50 * THROTTLE_MS)
@@ -117,6 +120,8 @@ struct throttle_ledger {
     int64_t unattributed_ns;
 };
 
+/* The probe's next period, after one that gave a clean measurement or not. */
+uint64_t throttle_probe_period(uint64_t period_ns, bool clean);
 struct throttle_decision throttle_decide(struct throttle_bucket *bucket, const struct throttle_limits *limits,
                                          const struct throttle_ask *ask, const struct throttle_peer *peers, int count);
 void throttle_refill(struct throttle_bucket *bucket, const struct throttle_limits *limits, uint64_t now_ns,

@@ -21,7 +21,7 @@ struct container {
     struct throttle_peer page;
     struct costs costs;
     uint64_t kernel_ns, gap_ns; /* gap: waits for its kernel, then thinks; 0: floods */
-    uint64_t wake_ns, asked_ns, head_since_ns, stream_end_ns, last_peers_ns, probe_started_ns;
+    uint64_t wake_ns, asked_ns, head_since_ns, stream_end_ns, last_peers_ns, probe_started_ns, probe_period_ns;
     uint64_t settled_busy_ns, settled_owed_ns, waited_ns_max, launches, late;
     struct batch { uint64_t learned_ns, peers_ns; bool borrowed, contended; } batches[CARD_QUEUE_MAX];
     unsigned first, last;
@@ -70,6 +70,13 @@ static bool contended(struct world *world, int self, uint64_t since_ns) {
 
 static struct cost_entry *cost_of(struct container *one) { return costs_find(&one->costs, costs_key(one, 1, 1)); }
 
+static void end_probe(struct container *one, bool clean) {
+    if (!one->probing) return;
+    one->probing = false;
+    one->page.probe_until_ns = 0;
+    one->probe_period_ns = throttle_probe_period(one->probe_period_ns, clean);
+}
+
 static void reap_one(struct world *world, int self, struct card_operation *operation) {
     struct container *one = &world->containers[self];
     struct batch *batch = &one->batches[one->first++ % CARD_QUEUE_MAX];
@@ -85,8 +92,7 @@ static void reap_one(struct world *world, int self, struct card_operation *opera
     throttle_charge(&one->bucket, (int64_t)cost_ns - (int64_t)batch->learned_ns, batch->borrowed);
     one->stream_end_ns = operation->ended_ns;
     one->head_since_ns = operation->ended_ns;
-    one->probing = false;
-    one->page.probe_until_ns = 0;
+    end_probe(one, !span.contended);
 }
 
 static void ahead_of(struct container *one, uint64_t now_ns, struct throttle_ask *ask) {
@@ -154,7 +160,7 @@ static bool probe_begins(struct world *world, int self) {
     struct container *one = &world->containers[self];
     if (one->probing || !costs_stale(cost_of(one), world->card.now_ns)) return false;
     if (!contended(world, self, world->card.now_ns)) return false;
-    if (one->probe_started_ns && world->card.now_ns < one->probe_started_ns + 2 * THROTTLE_PROBE_NS_MAX) return false;
+    if (one->probe_started_ns && world->card.now_ns < one->probe_started_ns + one->probe_period_ns) return false;
     one->probing = true;
     one->probe_started_ns = world->card.now_ns;
     one->page.probe_until_ns = world->card.now_ns + THROTTLE_PROBE_NS_MAX - 1;
@@ -190,6 +196,11 @@ static void step(struct world *world, int self) {
     struct throttle_decision decision = throttle_decide(&one->bucket, &one->limits, &ask, peers, count);
     if (decision.reason == THROTTLE_PASS && probe_begins(world, self)) {
         ask.probing = true;
+        decision = throttle_decide(&one->bucket, &one->limits, &ask, peers, count);
+    }
+    if (decision.reason != THROTTLE_PASS && one->probing && now_ns > one->probe_started_ns + THROTTLE_DRAIN_NS_MAX) {
+        end_probe(one, false);
+        ask.probing = false;
         decision = throttle_decide(&one->bucket, &one->limits, &ask, peers, count);
     }
     if (decision.reason == THROTTLE_PASS) {
