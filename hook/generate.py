@@ -35,7 +35,7 @@ MEANINGS = {
     "memory.c": "reserved against the quota before the call, given back after a failure or the free",
     "modules.c": "what code and its variables take of the card is charged, never refused",
     "observe.c": "the moments to settle what was measured; streams that end or capture are left alone",
-    "oversubscription.c": "calls that tell apart memory the hook made movable from memory that is not",
+    "movable_calls.c": "calls that tell apart memory the hook made movable from memory that is not",
     "pools.c": "charged when allocated, given back when the pool lets go of it",
     "route.c": "asks the driver, then replaces addresses the table names",
     "view.c": "answers with the container's quota and use",
