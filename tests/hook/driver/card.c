@@ -191,17 +191,22 @@ static uint64_t smaller(uint64_t one, uint64_t other)
 static uint64_t others_before(const struct sim_engine *engine, uint32_t position, uint64_t work_ns, uint64_t base_ns)
 {
     uint32_t count = engine->active_count;
-    uint32_t distance = (position + count - engine->turn) % count;
-    uint64_t left = base_ns < engine->slice_end_ns ? engine->slice_end_ns - base_ns : 0;
+    uint64_t slice_end_ns;
     uint64_t sum = 0;
     uint64_t turns;
+    uint64_t left;
+    uint32_t turn;
+    uint32_t distance;
 
+    sim_next_turn(engine, &turn, &slice_end_ns);
+    distance = (position + count - turn) % count;
+    left = base_ns < slice_end_ns ? slice_end_ns - base_ns : 0;
     if (distance == 0 && work_ns <= left)
         return 0;
     turns = distance == 0 ? (work_ns - left + SIM_QUANTUM_NS - 1) / SIM_QUANTUM_NS
                           : (work_ns + SIM_QUANTUM_NS - 1) / SIM_QUANTUM_NS;
     for (uint32_t step = 0; step < count; step++) {
-        const struct sim_lane *lane = &shared->lanes[engine->active[(engine->turn + step) % count]];
+        const struct sim_lane *lane = &shared->lanes[engine->active[(turn + step) % count]];
         uint64_t share;
 
         if (step == distance)

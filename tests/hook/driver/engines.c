@@ -164,7 +164,9 @@ static struct step next_in_turn(const struct sim_engine *engine)
 
         if (entry == NULL)
             continue;
-        if (step.entry == NULL || start < step.start_ns) {
+        /* After a pause the first to have come begins. */
+        if (step.entry == NULL || start < step.start_ns
+            || (start == step.start_ns && start > engine->free_at_ns && entry->sequence < step.entry->sequence)) {
             step.entry = entry;
             take(&step, engine, turn, start);
             step.slice_end_ns = distance == 0 ? engine->slice_end_ns : start + SIM_QUANTUM_NS;
@@ -293,6 +295,16 @@ void sim_advance(uint64_t now_ns)
         if (step.entry != NULL && step.start_ns < now_ns)
             take_step(partial, &step, now_ns);
     }
+}
+
+void sim_next_turn(const struct sim_engine *engine, uint32_t *turn, uint64_t *slice_end_ns)
+{
+    struct step step;
+
+    shared = sim_state();
+    step = next_in_turn(engine);
+    *turn = step.turn;
+    *slice_end_ns = step.slice_end_ns;
 }
 
 uint64_t sim_next_event(void)
