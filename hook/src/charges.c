@@ -17,21 +17,16 @@ static void count_refusal(int card) {
         __atomic_fetch_add(&slot->out_of_memory_count, 1, __ATOMIC_RELAXED);
 }
 
-static bool try_reserve(int card, uint32_t memory_class, uint64_t bytes, bool reap) {
+static bool try_reserve(int card, uint32_t memory_class, uint64_t bytes) {
     const struct egpu_card_limits *limits = region_limits(card);
     if (limits == NULL || !region_lock())
         return false;
     struct egpu_slot *slot = region_slot();
     struct egpu_card_usage *usage = region_card_usage(card);
-    bool granted = false;
-    if (slot != NULL && usage != NULL) {
-        uint64_t quota = limits->memory_quota_bytes;
-        granted = quota_reserve(usage, &slot->cards[card], memory_class, bytes, quota) == QUOTA_GRANTED;
-        if (!granted && reap && region_reap() > 0)
-            granted = quota_reserve(usage, &slot->cards[card], memory_class, bytes, quota) == QUOTA_GRANTED;
-        if (granted)
-            __atomic_fetch_add(&slot->operation_count, 1, __ATOMIC_RELAXED);
-    }
+    bool granted = slot != NULL && usage != NULL &&
+                   quota_reserve(usage, &slot->cards[card], memory_class, bytes, limits->memory_quota_bytes) == QUOTA_GRANTED;
+    if (granted)
+        __atomic_fetch_add(&slot->operation_count, 1, __ATOMIC_RELAXED);
     region_unlock();
     return granted;
 }
@@ -50,10 +45,12 @@ CUresult charge_reserve(int card, uint32_t memory_class, uint64_t bytes) {
     pthread_once(&once, watch_forks);
     if (card >= 0) {
         charge_true_up(card, false);
-        if (try_reserve(card, memory_class, bytes, true))
+        if (try_reserve(card, memory_class, bytes))
+            return CUDA_SUCCESS;
+        if (region_reap() > 0 && try_reserve(card, memory_class, bytes))
             return CUDA_SUCCESS;
         /* What the driver is seen to hold may have been more than it is now: pools were trimmed, modules unloaded. */
-        if (charge_true_up(card, true) && try_reserve(card, memory_class, bytes, false))
+        if (charge_true_up(card, true) && try_reserve(card, memory_class, bytes))
             return CUDA_SUCCESS;
     } else if (region_state() == REGION_BROKEN) {
         region_complain("new GPU memory is refused, for this container's limits are not known");

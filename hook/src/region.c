@@ -99,13 +99,53 @@ static bool lock_usage(void) {
 
 static void unlock_usage(void) { pthread_mutex_unlock((pthread_mutex_t *)(void *)region.usage->head.mutex); }
 
+static bool is_dead(const struct egpu_slot *slot, struct process_identity *who) {
+    who->pid = __atomic_load_n(&slot->pid, __ATOMIC_ACQUIRE);
+    who->start_time = slot->start_time;
+    who->pid_namespace = slot->pid_namespace;
+    return who->pid != 0 && slot != own_slot && !process_alive(who, own_pid_namespace);
+}
+
+/* The slot may have found a new owner since it was looked at. */
+static int release_dead(struct egpu_slot *slot, const struct process_identity *who) {
+    if (!lock_usage())
+        return 0;
+    bool same = slot->pid == who->pid && slot->start_time == who->start_time;
+    if (same) {
+        slot_release(region.usage, slot);
+        __atomic_fetch_add(&region.usage->head.reaped_count, 1, __ATOMIC_RELAXED);
+    }
+    unlock_usage();
+    return same;
+}
+
+static int reap(void) {
+    struct egpu_usage *usage = region.usage;
+    int reaped = 0;
+    __atomic_store_n(&usage->head.reap_ns, clock_now_ns(), __ATOMIC_RELAXED);
+    uint32_t used = __atomic_load_n(&usage->head.slot_count_used, __ATOMIC_ACQUIRE);
+    for (uint32_t index = 0; index < used && index < EGPU_SLOT_COUNT_MAX; index++) {
+        struct process_identity who;
+        if (is_dead(&usage->slots[index], &who))
+            reaped += release_dead(&usage->slots[index], &who);
+    }
+    return reaped;
+}
+
+static struct egpu_slot *take_slot_locked(struct process_identity self) {
+    if (!lock_usage())
+        return NULL;
+    struct egpu_slot *slot = slot_take(&region, self);
+    unlock_usage();
+    return slot;
+}
+
 static enum attachment take_slot(void) {
     struct process_identity self = process_self();
     own_pid_namespace = self.pid_namespace;
-    if (!lock_usage())
-        return BROKEN;
-    struct egpu_slot *slot = slot_take(&region, self);
-    unlock_usage();
+    struct egpu_slot *slot = take_slot_locked(self);
+    if (slot == NULL && reap() > 0)
+        slot = take_slot_locked(self);
     if (slot == NULL) {
         region_complain("more processes than this container has slots for: new GPU memory is refused, compute passes");
         return BROKEN;
@@ -184,20 +224,7 @@ uint32_t region_slot_count(void) {
 bool region_lock(void) { return region_get() != NULL && lock_usage(); }
 void region_unlock(void) { unlock_usage(); }
 
-int region_reap(void) {
-    struct egpu_usage *usage = region.usage;
-    int reaped = 0;
-    __atomic_store_n(&usage->head.reap_ns, clock_now_ns(), __ATOMIC_RELAXED);
-    for (uint32_t index = 0; index < usage->head.slot_count_used && index < EGPU_SLOT_COUNT_MAX; index++) {
-        struct egpu_slot *slot = &usage->slots[index];
-        if (slot->pid == 0 || slot == own_slot || process_alive(slot, own_pid_namespace))
-            continue;
-        slot_release(usage, slot);
-        reaped++;
-    }
-    __atomic_fetch_add(&usage->head.reaped_count, (uint64_t)reaped, __ATOMIC_RELAXED);
-    return reaped;
-}
+int region_reap(void) { return region_get() == NULL ? 0 : reap(); }
 
 void region_reap_sometimes(void) {
     if (region_get() == NULL)
@@ -205,12 +232,8 @@ void region_reap_sometimes(void) {
     uint64_t now = clock_now_ns();
     uint64_t last = __atomic_load_n(&region.usage->head.reap_ns, __ATOMIC_RELAXED);
     /* A time in the future was written before a restart of the node or of a simulated clock. */
-    if (now >= last && now - last < REAP_PERIOD_NS)
-        return;
-    if (region_lock()) {
-        region_reap();
-        region_unlock();
-    }
+    if (now < last || now - last >= REAP_PERIOD_NS)
+        reap();
 }
 
 /* exit without free: the charge goes back now and not when someone finds the process gone. A child made by a bare clone

@@ -39,9 +39,10 @@ uint32_t region_slot_count(void);
 bool region_lock(void);
 void region_unlock(void);
 
-/* Gives back what dead processes held; with the lock held. Returns how many. */
+/* Gives back what dead processes held; returns how many there were. Looks at them without the lock, which a thousand
+ * processes would otherwise wait for, and takes it only when one is dead. */
 int region_reap(void);
-/* Takes the lock and reaps if nobody looked for REAP_PERIOD_NS. */
+/* The same if nobody looked for REAP_PERIOD_NS. */
 void region_reap_sometimes(void);
 
 /* This container's page of a shared card, writable; NULL when the card is not shared. */

@@ -53,19 +53,19 @@ struct process_identity process_self(void) {
     return (struct process_identity){(uint64_t)getpid(), state.start_time, namespace.st_ino};
 }
 
-bool process_alive(const struct egpu_slot *slot, uint64_t own_pid_namespace) {
+bool process_alive(const struct process_identity *who, uint64_t own_pid_namespace) {
     /* A PID means nothing in another namespace; the agent sees all and reaps those. */
-    if (slot->pid_namespace != own_pid_namespace)
+    if (who->pid_namespace != own_pid_namespace)
         return true;
-    if (kill((pid_t)slot->pid, 0) != 0 && errno == ESRCH)
+    if (kill((pid_t)who->pid, 0) != 0 && errno == ESRCH)
         return false;
     char pid[24];
-    snprintf(pid, sizeof pid, "%llu", (unsigned long long)slot->pid);
+    snprintf(pid, sizeof pid, "%llu", (unsigned long long)who->pid);
     struct process_state state;
     /* Without a readable /proc (hidepid, another user) a PID that answers counts as alive. */
     if (!read_process_state(pid, &state))
-        return kill((pid_t)slot->pid, 0) == 0 || errno != ESRCH;
-    if (state.start_time != slot->start_time)
+        return kill((pid_t)who->pid, 0) == 0 || errno != ESRCH;
+    if (state.start_time != who->start_time)
         return false;
     /* A zombie's memory is the driver's again. A leader that left its threads behind is a Z with more than one thread. */
     return !((state.letter == 'Z' || state.letter == 'X') && state.thread_count <= 1);
@@ -104,8 +104,6 @@ struct egpu_slot *slot_take(struct region *region, struct process_identity self)
     if (former != NULL)
         slot_release(usage, former);
     struct egpu_slot *slot = find_free(usage);
-    if (slot == NULL && region_reap() > 0)
-        slot = find_free(usage);
     if (slot == NULL)
         return NULL;
     /* A process that was killed while it filled this slot, or a spoilt file, may have left words behind. */

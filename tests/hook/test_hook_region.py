@@ -143,7 +143,7 @@ def test_eight_processes_race_to_the_last_byte(program: Path, region: Region) ->
 
 @pytest.mark.parametrize("seed", range(3))
 def test_killed_at_any_instruction(program: Path, region: Region, seed: int) -> None:
-    done = run(program, region.path, "kill", seed, 60, 8)
+    done = run(program, region.path, "kill", seed, 40, 6)
     assert done.returncode == 0, done.stderr
     usage = region.usage()
     assert (usage.slots, usage.cards[0].charged_bytes) == ([], 0)

@@ -47,16 +47,16 @@ static uint64_t next_random(uint64_t *state) {
     return *state;
 }
 
-static bool reserve(uint64_t bytes) {
+static bool reserve_once(uint64_t bytes) {
     CHECK(region_lock());
     uint64_t quota = region_limits(CARD)->memory_quota_bytes;
-    struct egpu_card_usage *card = region_card_usage(CARD);
-    bool granted = quota_reserve(card, region_slot_card(CARD), EGPU_MEMORY_DEVICE, bytes, quota) == QUOTA_GRANTED;
-    if (!granted && region_reap() > 0)
-        granted = quota_reserve(card, region_slot_card(CARD), EGPU_MEMORY_DEVICE, bytes, quota) == QUOTA_GRANTED;
+    struct egpu_slot_card *own = region_slot_card(CARD);
+    bool granted = quota_reserve(region_card_usage(CARD), own, EGPU_MEMORY_DEVICE, bytes, quota) == QUOTA_GRANTED;
     region_unlock();
     return granted;
 }
+
+static bool reserve(uint64_t bytes) { return reserve_once(bytes) || (region_reap() > 0 && reserve_once(bytes)); }
 
 static void give_back(uint64_t bytes) {
     CHECK(region_lock());
@@ -128,8 +128,8 @@ static pid_t start(const char *command, uint64_t argument) {
 
 /* The lock is free or becomes free, the dead hold nothing, and the total is what the living hold. */
 static void check_after_kill(uint64_t quota) {
-    CHECK(region_lock());
     region_reap();
+    CHECK(region_lock());
     uint64_t now = total(), sum = sum_of_slots();
     region_unlock();
     if (now != sum)
