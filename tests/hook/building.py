@@ -6,6 +6,7 @@ import fcntl
 import functools
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,9 @@ CLIENTS = ROOT / "tests/hook/clients"
 CLIENT_BUILD = DRIVER / "build/clients"
 CUDA_VERSIONS = ("12.8", "13.0")
 BUILD_SECONDS_MAX = 600
+
+# The scripts of hook/ are imported by their tests; hook/ is no package.
+sys.path.append(str(HOOK))
 
 
 def cache() -> Path:

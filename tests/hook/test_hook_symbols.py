@@ -2,16 +2,13 @@
 
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import building
-import pytest
-
-sys.path.insert(0, str(building.HOOK))
 import check_headers
 import generate
+import pytest
 
 ADDED_BY_CUDA_13 = 23
 FUNCTIONS = {12080: 611, 13000: 634}
