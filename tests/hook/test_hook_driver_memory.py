@@ -252,6 +252,21 @@ def test_what_takes_no_time_is_the_same_on_the_wall(case: tuple[str, str], tmp_p
     check((case, "13.0", tmp_path / "state", "wall"), EXPECTED[case])
 
 
+def test_copies_and_pages_take_their_time_on_the_wall_too(tmp_path: Path) -> None:
+    for case, least in {"copy_time": {"copy ms": 25, "waits ms": 25}, "read_mostly": {"copied in us": 58_590}}.items():
+        output = run("memory_moving", case, state=tmp_path / case, cuda="13.0", EGPU_SIM_CLOCK="wall")
+        took = dict(line.rsplit(" ", 1) for line in output.splitlines())
+        for name, expected in least.items():
+            # The machine may be busy; what a sleeping caller cannot be is early.
+            assert expected <= int(took[name]) <= expected * 40
+
+
+@pytest.mark.parametrize("case", EXPECTED, ids=" ".join)
+def test_the_hook_without_a_region_changes_nothing(case: tuple[str, str], tmp_path: Path) -> None:
+    environment = {"EGPU_SIM_CLOCK": "virtual", "LD_PRELOAD": str(building.hook()), "EGPU_REGION": ""}
+    assert run(*case, state=tmp_path / "state", cuda="13.0", **environment) == EXPECTED[case].lstrip("\n")
+
+
 def test_the_nth_allocation_fails_when_asked_to(tmp_path: Path) -> None:
     output = run("memory_classes", "fault", state=tmp_path / "state", cuda="13.0", EGPU_SIM_FAULT="oom:3")
     assert output == "first 0\nsecond 0\nthird 2\nfourth 0\n"
