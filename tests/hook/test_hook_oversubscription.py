@@ -1,0 +1,61 @@
+"""Oversubscribed containers on the simulated driver: turns, moves, and what applications are told."""
+
+import pytest
+from oversubscription import Outcome, Task, run_tasks, turn_taking
+
+SMALL_MIB = 2048
+"""A small card: the same turns in less time."""
+
+
+def check(given: list[Outcome], *, turn_taking_min: float = 0, moved: bool | None = None) -> None:
+    reached = turn_taking(given)
+    assert reached >= turn_taking_min, f"{reached:.4f} of perfect turn-taking, not {turn_taking_min}: {given}"
+    if moved is not None:
+        assert any(one.moved_in_mib + one.moved_out_mib > 0 for one in given) == moved, given
+
+
+@pytest.mark.parametrize("cuda", ["12.8", "13.0"])
+@pytest.mark.parametrize("model", ["fifo", "timeslice"])
+def test_two_tasks_that_need_the_card_each_take_turns(cuda: str, model: str) -> None:
+    outcomes = run_tasks([Task(0.9, 4000), Task(0.9, 4000)], cuda=cuda, model=model, card_mib=SMALL_MIB)
+    check(outcomes, turn_taking_min=0.95, moved=True)
+
+
+def test_the_driver_alone_thrashes() -> None:
+    """Without which the test above would show nothing."""
+    outcomes = run_tasks([Task(0.9, 100), Task(0.9, 100)], hook=False, card_mib=SMALL_MIB)
+    assert turn_taking(outcomes) < 0.3, outcomes
+
+
+def test_nothing_moves_while_all_fits() -> None:
+    check(run_tasks([Task(0.22, 100)] * 4, card_mib=SMALL_MIB), moved=False)
+
+
+def test_a_high_priority_keeps_its_pages() -> None:
+    high = Task(0.6, 2000, kernel_us=5000, priority=0, burst=40, pause_us=100_000)
+    low = [Task(part, 10**7, kernel_us=2000, until_ms=14_000) for part in (0.3, 0.35, 0.5)]
+    (alone,) = run_tasks([high], card_mib=SMALL_MIB)
+    beside, *others = run_tasks([high, *low], card_mib=SMALL_MIB)
+    assert beside.seconds <= alone.seconds * 1.05, (alone, beside)
+    assert sum(one.kernels for one in others) > 100, others
+
+
+def test_a_set_larger_than_the_card_is_read_in_part_over_the_link() -> None:
+    aided, unaided = (run_tasks([Task(1.2, 200)], hook=hook, card_mib=SMALL_MIB)[0] for hook in (True, False))
+    assert aided.seconds < unaided.seconds / 4, (aided, unaided)
+
+
+def test_the_application_sees_its_virtual_size() -> None:
+    (outcome,) = run_tasks([Task(1.5, 1)], card_mib=SMALL_MIB)
+    assert outcome.total_mib == 2 * SMALL_MIB
+    assert 0 <= outcome.total_mib - outcome.free_mib - int(1.5 * SMALL_MIB) <= 2
+
+
+def test_without_oversubscription_the_card_is_the_end() -> None:
+    with pytest.raises(AssertionError, match=r"cuMemAlloc_v2.*: 2"):
+        run_tasks([Task(1.2, 1, oversubscription=False)], card_mib=SMALL_MIB)
+
+
+def test_a_task_that_ended_is_not_waited_for() -> None:
+    short, long = run_tasks([Task(0.9, 100), Task(0.9, 1000)], card_mib=SMALL_MIB)
+    assert long.seconds < (short.work_seconds + long.work_seconds) * 1.2, (short, long)
