@@ -237,7 +237,7 @@ Every kernel takes 10 ms where nothing else is said (low ones beside a high prio
 task's memory (of 1 ms: a 64th), so each task goes through all of it all the time: the hardest case. The simulated link
 moves one way at a time, a real one both ways. No real GPU was seen.
 
-- *With the hook*: the work done as a part of the time it took, in percent; 100 is perfect turn-taking, with nothing lost
+- *With the hook*: the work done as a part of the time it took, in percent; 100 is perfect turn-taking, nothing lost
   between the turns. For a high priority: how many percent longer it took than alone.
 - *Driver alone*: the same tasks with cuMemAllocManaged and without the hook.
 - *Card used*: the work of all as a part of the time, with the hook.
