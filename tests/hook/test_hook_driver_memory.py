@@ -1,6 +1,6 @@
 """The simulated card's memory: what each class answers, what it takes of the card, and how long it takes.
 
-A card of 1,024 MiB, 24 MiB a context, pages that come in at 10 GiB/s; numbers alone on a line are CUresult codes.
+Two cards of 1,024 MiB, 24 MiB a context, pages that come in at 10 GiB/s; numbers alone on a line are CUresult codes.
 """
 
 import os
@@ -14,7 +14,12 @@ import building
 import pytest
 
 RUN_SECONDS_MAX = 20
-CARD = {"EGPU_SIM_MEMORY_MIB": "1024", "EGPU_SIM_CONTEXT_MIB": "24", "EGPU_SIM_PAGE_IN_GIBPS": "10"}
+CARD = {
+    "EGPU_SIM_MEMORY_MIB": "1024",
+    "EGPU_SIM_CONTEXT_MIB": "24",
+    "EGPU_SIM_PAGE_IN_GIBPS": "10",
+    "EGPU_SIM_CARDS": "2",
+}
 EXPECTED = {
     ("memory_classes", "refused"): """
 before cuInit 3
@@ -174,6 +179,25 @@ trimmed 0
 call ms 0
 copy ms 25
 waits ms 25
+""",
+    ("memory_moving", "two_cards"): """
+first touch us 0
+on the first 34
+out of one, into the other us 1950
+on the second 134
+twice to the same card 201
+again 704
+not enabled 705
+left on the first 24
+freed from elsewhere 34
+""",
+    ("memory_processes", "pool_sharing"): """
+not made for it 1
+costs 0
+owner wrote 45
+allocates nothing 1
+freed twice 1
+user wrote 46
 """,
     ("memory_processes", "handles"): """
 its own handle 201

@@ -203,10 +203,38 @@ static void copy_time(void) {
     say("waits ms", (int64_t)elapsed_us(began) / 1000);
 }
 
+/* Two cards: each has its own memory, and a page is on one of them. */
+static void two_cards(void) {
+    CUdeviceptr shared, second_only;
+    CUcontext first = begin(), second;
+    begin_kernels();
+    MUST(cuMemAllocManaged(&shared, 10 * MIB, CU_MEM_ATTACH_GLOBAL));
+    say("first touch us", touch_cost_us(shared, 10 * MIB));
+    say("on the first", (int64_t)used_mib());
+    MUST(cuDevicePrimaryCtxRetain(&second, 1));
+    MUST(cuCtxSetCurrent(second));
+    MUST(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+    touch_kernel = kernel("egpu_touch");
+    MUST(cuMemAlloc_v2(&second_only, 100 * MIB));
+    say("out of one, into the other us", touch_cost_us(shared, 10 * MIB));
+    say("on the second", (int64_t)used_mib());
+    say("twice to the same card", (int)cuCtxEnablePeerAccess(second, 0));
+    MUST(cuCtxEnablePeerAccess(first, 0));
+    say("again", (int)cuCtxEnablePeerAccess(first, 0));
+    MUST(cuCtxDisablePeerAccess(first));
+    say("not enabled", (int)cuCtxDisablePeerAccess(first));
+    MUST(cuCtxSetCurrent(first));
+    say("left on the first", (int64_t)used_mib());
+    MUST(cuMemFree_v2(second_only));
+    MUST(cuCtxSetCurrent(second));
+    say("freed from elsewhere", (int64_t)used_mib());
+}
+
 int main(int argc, char **argv) {
     static const struct memory_case cases[] = {
         {"managed", managed}, {"advice", advice}, {"read_mostly", read_mostly},
         {"pools", pools},     {"graphs", graphs}, {"copy_time", copy_time},
+        {"two_cards", two_cards},
     };
     return run_case(cases, sizeof cases / sizeof cases[0], argc, argv);
 }

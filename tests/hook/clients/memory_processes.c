@@ -128,6 +128,61 @@ static int receive_descriptor(int socket) {
     return descriptor;
 }
 
+struct pool_message {
+    CUmemPoolPtrExportData first, second;
+};
+
+static void pool_user(void) {
+    struct pool_message message;
+    CUmemoryPool pool;
+    CUdeviceptr one, two;
+    unsigned value;
+    begin();
+    int descriptor = receive_descriptor(descriptors[1]);
+    await(to_child[0], &message, sizeof message);
+    uint64_t before = used_mib();
+    MUST(cuMemPoolImportFromShareableHandle(&pool, (void *)(intptr_t)descriptor, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0));
+    MUST(cuMemPoolImportPointer(&one, pool, &message.first));
+    MUST(cuMemPoolImportPointer(&two, pool, &message.second));
+    say("costs", (int64_t)(used_mib() - before));
+    MUST(cuMemcpyDtoH_v2(&value, two, sizeof value));
+    say("owner wrote", value);
+    MUST(cuMemsetD32_v2(one, 46, 1));
+    say("allocates nothing", (int)cuMemAllocFromPoolAsync(&one, 1, pool, NULL));
+    MUST(cuMemFreeAsync(one, NULL));
+    MUST(cuMemFree_v2(two));
+    say("freed twice", (int)cuMemFree_v2(two));
+    turn_of_parent();
+}
+
+static void pool_sharing(void) {
+    CUmemPoolProps properties = {.allocType = CU_MEM_ALLOCATION_TYPE_PINNED,
+                                 .handleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR,
+                                 .location = {CU_MEM_LOCATION_TYPE_DEVICE, 0}};
+    struct pool_message message;
+    CUmemoryPool pool, plain;
+    CUdeviceptr one, two;
+    unsigned value;
+    int descriptor;
+    pid_t user = fork_with(pool_user);
+    begin();
+    MUST(cuMemPoolCreate(&pool, &properties));
+    MUST(cuMemPoolExportToShareableHandle(&descriptor, pool, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0));
+    MUST(cuDeviceGetDefaultMemPool(&plain, 0));
+    say("not made for it", (int)cuMemPoolExportToShareableHandle(&descriptor, plain, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0));
+    MUST(cuMemAllocFromPoolAsync(&one, 4096, pool, NULL));
+    MUST(cuMemAllocFromPoolAsync(&two, 4096, pool, NULL));
+    MUST(cuMemsetD32_v2(two, 45, 1));
+    MUST(cuMemPoolExportPointer(&message.first, one));
+    MUST(cuMemPoolExportPointer(&message.second, two));
+    send_descriptor(descriptors[0], descriptor);
+    pass(to_child[1], &message, sizeof message);
+    await_child();
+    MUST(cuMemcpyDtoH_v2(&value, one, sizeof value));
+    say("user wrote", value);
+    waitpid(user, NULL, 0);
+}
+
 static CUmemGenericAllocationHandle own_handle(void) {
     CUmemAllocationProp properties = {.type = CU_MEM_ALLOCATION_TYPE_PINNED,
                                       .requestedHandleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR,
@@ -244,6 +299,6 @@ static void forked(void) {
 
 int main(int argc, char **argv) {
     static const struct memory_case cases[] = {
-        {"handles", handles}, {"exports", exports}, {"eviction", eviction}, {"forked", forked}};
+        {"handles", handles}, {"pool_sharing", pool_sharing}, {"exports", exports}, {"eviction", eviction}, {"forked", forked}};
     return run_case(cases, sizeof cases / sizeof cases[0], argc, argv);
 }

@@ -108,3 +108,8 @@ CUresult sim_cuMemHostGetFlags(unsigned int *flags, void *address) {
     memory_leave();
     return known ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
+
+/* The first version has the same form; its name is still exported. */
+CUresult sim_cuMemHostRegister(void *address, size_t bytes, unsigned int flags) {
+    return sim_cuMemHostRegister_v2(address, bytes, flags);
+}

@@ -11,34 +11,41 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "memory.h"
+#include "ipc.h"
 
 #define IPC_MAGIC UINT64_C(0x454750555f495043)
 #define IPC_LAZY_PEER_ACCESS 1U /* the interface's only flag, and it has to be given */
 #define IPC_PATH_BYTES 64
 
-struct ipc_handle {
-    uint64_t magic;
-    uint64_t start_time;
-    uint64_t inode;
-    uint64_t offset;
-    uint64_t bytes;
-    uint32_t process;
-    int32_t pid;
-    int32_t file;
-    int32_t card;
-};
-_Static_assert(sizeof(struct ipc_handle) <= sizeof(CUipcMemHandle), "the interface's handle has 64 bytes");
-
 struct ipc_import {
     struct ipc_handle handle;
+    CUmemoryPool pool;
     void *mapped;
     uint64_t mapped_bytes;
     unsigned opens;
 };
 
+CUresult ipc_describe(struct memory_block *block, uint64_t offset, uint64_t bytes, struct ipc_handle *handle) {
+    struct stat status;
+    uint64_t base;
+    int file = block_share(block, &base);
+    if (file < 0 || fstat(file, &status) != 0)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    *handle = (struct ipc_handle){.magic = IPC_MAGIC,
+                                  .start_time = sim_process()->start_time,
+                                  .inode = status.st_ino,
+                                  .offset = base + offset,
+                                  .bytes = bytes,
+                                  .process = sim_process_index(),
+                                  .pid = getpid(),
+                                  .file = file,
+                                  .card = block->card};
+    return CUDA_SUCCESS;
+}
+
 CUresult sim_cuIpcGetMemHandle(CUipcMemHandle *handle, CUdeviceptr address) {
     struct sim_context *context;
+    struct ipc_handle content;
     CUresult result = sim_enter_context(SIM_CALL_OTHER, &context);
     if (result != CUDA_SUCCESS)
         return result;
@@ -46,33 +53,26 @@ CUresult sim_cuIpcGetMemHandle(CUipcMemHandle *handle, CUdeviceptr address) {
         return CUDA_ERROR_INVALID_VALUE;
     memory_enter();
     struct memory_range *range = addresses_find(address);
-    bool plain = range != NULL && range->kind == MEMORY_PLAIN; /* Managed, pooled and mapped memory has no handle. */
-    struct ipc_handle content = {.magic = IPC_MAGIC, .file = -1};
-    struct stat status;
-    if (plain)
-        content.file = block_share(&range->block, &content.offset);
-    if (content.file >= 0 && fstat(content.file, &status) == 0) {
-        content.inode = status.st_ino;
-        content.bytes = range->bytes;
-        content.card = range->card;
-        content.process = sim_process_index();
-        content.pid = getpid();
-        content.start_time = sim_process()->start_time;
+    if (range == NULL || range->kind != MEMORY_PLAIN) /* Managed, pooled and mapped memory has no such handle. */
+        result = CUDA_ERROR_INVALID_VALUE;
+    else
+        result = ipc_describe(&range->block, 0, range->bytes, &content);
+    memory_leave();
+    if (result == CUDA_SUCCESS) {
         memset(handle, 0, sizeof *handle);
         memcpy(handle, &content, sizeof content);
-    } else {
-        result = plain ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_ERROR_INVALID_VALUE;
     }
-    memory_leave();
     return result;
 }
 
-/* The exporter is the one that made the handle, and it lives. */
-static bool exporter_lives(const struct ipc_handle *handle) {
+CUresult ipc_check(const struct ipc_handle *handle) {
     if (handle->magic != IPC_MAGIC || handle->process >= SIM_PROCESSES_MAX)
-        return false;
+        return CUDA_ERROR_INVALID_VALUE;
+    if (handle->pid == getpid())
+        return CUDA_ERROR_INVALID_CONTEXT; /* A process does not open what is its own. */
     const struct sim_process *process = &sim_state()->processes[handle->process];
-    return process->pid == handle->pid && process->start_time == handle->start_time && sim_process_alive(process);
+    bool lives = process->pid == handle->pid && process->start_time == handle->start_time;
+    return lives && sim_process_alive(process) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
 
 static bool map_exported(const struct ipc_handle *handle, struct ipc_import *import) {
@@ -100,7 +100,13 @@ static struct memory_range *opened_before(const struct ipc_handle *handle) {
     return NULL;
 }
 
-static CUresult open_first(const struct ipc_handle *handle, CUcontext context, CUdeviceptr *address) {
+CUresult ipc_open(const struct ipc_handle *handle, CUcontext context, CUmemoryPool pool, CUdeviceptr *address) {
+    struct memory_range *before = opened_before(handle);
+    if (before != NULL) {
+        ((struct ipc_import *)before->body)->opens++;
+        *address = before->address;
+        return CUDA_SUCCESS;
+    }
     struct ipc_import *import = calloc(1, sizeof *import);
     if (import == NULL)
         return CUDA_ERROR_OUT_OF_MEMORY;
@@ -109,6 +115,7 @@ static CUresult open_first(const struct ipc_handle *handle, CUcontext context, C
         return CUDA_ERROR_INVALID_VALUE; /* Freed by its owner meanwhile. */
     }
     import->handle = *handle;
+    import->pool = pool;
     import->opens = 1;
     struct memory_range range = {.address = (uint64_t)import->mapped + handle->offset, .bytes = handle->bytes,
                                  .kind = MEMORY_IMPORTED, .card = handle->card, .context = context, .body = import};
@@ -117,25 +124,31 @@ static CUresult open_first(const struct ipc_handle *handle, CUcontext context, C
     return CUDA_SUCCESS;
 }
 
+void ipc_close(struct memory_range *range) {
+    struct ipc_import *import = range->body;
+    if (--import->opens > 0)
+        return;
+    munmap(import->mapped, import->mapped_bytes);
+    free(import);
+    addresses_remove(range);
+}
+
+CUmemoryPool ipc_pool(const struct memory_range *range) { return ((const struct ipc_import *)range->body)->pool; }
+
 CUresult sim_cuIpcOpenMemHandle_v2(CUdeviceptr *address, CUipcMemHandle opaque, unsigned int flags) {
     struct sim_context *context;
     struct ipc_handle handle;
     CUresult result = memory_begin(&context);
     if (result != CUDA_SUCCESS)
         return result;
-    memcpy(&handle, &opaque, sizeof handle);
-    if (address == NULL || flags != IPC_LAZY_PEER_ACCESS || !exporter_lives(&handle))
+    if (address == NULL || flags != IPC_LAZY_PEER_ACCESS)
         return CUDA_ERROR_INVALID_VALUE;
-    if (handle.pid == getpid())
-        return CUDA_ERROR_INVALID_CONTEXT; /* A process does not open what is its own. */
+    memcpy(&handle, &opaque, sizeof handle);
+    result = ipc_check(&handle);
+    if (result != CUDA_SUCCESS)
+        return result;
     memory_enter();
-    struct memory_range *range = opened_before(&handle);
-    if (range != NULL) {
-        ((struct ipc_import *)range->body)->opens++;
-        *address = range->address;
-    } else {
-        result = open_first(&handle, MEMORY_HANDLE(context), address);
-    }
+    result = ipc_open(&handle, MEMORY_HANDLE(context), NULL, address);
     memory_leave();
     return result;
 }
@@ -144,28 +157,27 @@ CUresult sim_cuIpcOpenMemHandle(CUdeviceptr *address, CUipcMemHandle handle, uns
     return sim_cuIpcOpenMemHandle_v2(address, handle, flags);
 }
 
+static struct memory_range *opened_at(CUdeviceptr address) {
+    struct memory_range *range = addresses_find(address);
+    bool opened = range != NULL && range->kind == MEMORY_IMPORTED && range->address == address;
+    return opened && ipc_pool(range) == NULL ? range : NULL;
+}
+
 CUresult sim_cuIpcCloseMemHandle(CUdeviceptr address) {
     struct sim_context *context;
     CUresult result = memory_begin(&context);
     if (result != CUDA_SUCCESS)
         return result;
     memory_enter();
-    struct memory_range *range = addresses_find(address);
-    bool opened = range != NULL && range->kind == MEMORY_IMPORTED && range->address == address;
+    bool opened = opened_at(address) != NULL;
     memory_leave();
     if (!opened)
         return CUDA_ERROR_INVALID_VALUE;
     result = sim_wait_context(context);
     memory_enter();
-    range = addresses_find(address);
-    if (range != NULL && range->kind == MEMORY_IMPORTED) {
-        struct ipc_import *import = range->body;
-        if (--import->opens == 0) {
-            munmap(import->mapped, import->mapped_bytes);
-            free(import);
-            addresses_remove(range);
-        }
-    }
+    struct memory_range *range = opened_at(address);
+    if (range != NULL)
+        ipc_close(range);
     memory_leave();
     return result;
 }

@@ -3,6 +3,7 @@
 
 #include "copies.h"
 #include "graph_memory.h"
+#include "ipc.h"
 #include "managed.h"
 #include "pools.h"
 
@@ -78,7 +79,7 @@ void memory_free_range(struct memory_range *range) {
 
 static bool freed_by_cuMemFree(const struct memory_range *range) {
     return range->kind == MEMORY_PLAIN || range->kind == MEMORY_MANAGED || range->kind == MEMORY_POOL ||
-           range->kind == MEMORY_GRAPH;
+           range->kind == MEMORY_GRAPH || (range->kind == MEMORY_IMPORTED && ipc_pool(range) != NULL);
 }
 
 CUresult sim_cuMemFree_v2(CUdeviceptr address) {
@@ -99,6 +100,8 @@ CUresult sim_cuMemFree_v2(CUdeviceptr address) {
     range = addresses_find(address);
     if (range != NULL && range->address == address && range->kind == MEMORY_GRAPH)
         result = graph_memory_free(range); /* Its address lives as long as its graph. */
+    else if (range != NULL && range->address == address && range->kind == MEMORY_IMPORTED)
+        ipc_close(range);
     else if (range != NULL && range->address == address && freed_by_cuMemFree(range))
         memory_free_range(range);
     memory_leave();

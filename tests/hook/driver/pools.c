@@ -3,14 +3,13 @@
 #include <string.h>
 
 #include "graph_memory.h"
+#include "ipc.h"
 #include "managed.h"
 #include "pools.h"
 
 static CUmemoryPool pools;
 static CUmemoryPool defaults[SIM_CARDS_MAX];
 static CUmemoryPool currents[SIM_CARDS_MAX];
-
-CUmemoryPool pool_first(void) { return pools; }
 
 CUmemoryPool pool_of(CUmemoryPool handle) {
     for (CUmemoryPool pool = pools; pool != NULL; pool = pool->next)
@@ -19,7 +18,7 @@ CUmemoryPool pool_of(CUmemoryPool handle) {
     return NULL;
 }
 
-static CUmemoryPool add_pool(int card, const CUmemPoolProps *properties) {
+CUmemoryPool pool_add(int card, const CUmemPoolProps *properties) {
     CUmemoryPool pool = calloc(1, sizeof *pool);
     if (pool == NULL)
         return NULL;
@@ -39,7 +38,7 @@ CUmemoryPool pool_default(int card) {
     CUmemPoolProps properties = {.allocType = CU_MEM_ALLOCATION_TYPE_PINNED,
                                  .location = {.type = CU_MEM_LOCATION_TYPE_DEVICE, .id = card}};
     if (defaults[card] == NULL)
-        defaults[card] = add_pool(card, &properties);
+        defaults[card] = pool_add(card, &properties);
     return defaults[card];
 }
 
@@ -243,7 +242,7 @@ static CUresult allocate(CUdeviceptr *address, size_t bytes, CUmemoryPool handle
         return graph_memory_capture(address, bytes, sim_stream_card(stream), stream);
     memory_enter();
     CUmemoryPool pool = handle == NULL ? pool_current(sim_stream_card(stream)) : pool_of(handle);
-    if (pool == NULL)
+    if (pool == NULL || pool->imported)
         result = CUDA_ERROR_INVALID_VALUE;
     else if (pool->managed)
         result = managed_add(pool->card, bytes, CU_MEM_ATTACH_GLOBAL, MEMORY_HANDLE(context), pool, address);
@@ -265,6 +264,10 @@ CUresult sim_cuMemAllocFromPoolAsync(CUdeviceptr *address, size_t bytes, CUmemor
 static CUresult free_in_order(struct memory_range *range, struct sim_stream *own) {
     if (range->kind == MEMORY_MANAGED && ((struct managed *)range->body)->pool != NULL) {
         memory_free_range(range);
+        return CUDA_SUCCESS;
+    }
+    if (range->kind == MEMORY_IMPORTED && ipc_pool(range) != NULL) {
+        ipc_close(range);
         return CUDA_SUCCESS;
     }
     if (range->kind != MEMORY_POOL)
@@ -353,12 +356,14 @@ CUresult sim_cuMemPoolCreate(CUmemoryPool *pool, const CUmemPoolProps *propertie
         return CUDA_ERROR_INVALID_VALUE;
     if (managed && sim_state()->cuda < 13000)
         return CUDA_ERROR_INVALID_VALUE; /* The type is not known to a 12.x driver (cuda_hook.md 4.8). */
+    if (properties->handleTypes & ~(unsigned)CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR)
+        return CUDA_ERROR_NOT_SUPPORTED;
     if (properties->location.type != CU_MEM_LOCATION_TYPE_DEVICE)
         return CUDA_ERROR_NOT_SUPPORTED; /* Pools on the host are not simulated. */
     if (properties->location.id < 0 || properties->location.id >= (int)sim_state()->cards)
         return CUDA_ERROR_INVALID_DEVICE;
     memory_enter();
-    *pool = add_pool(properties->location.id, properties);
+    *pool = pool_add(properties->location.id, properties);
     if (*pool != NULL)
         (*pool)->made = true;
     memory_leave();

@@ -36,6 +36,7 @@ struct CUmemPoolHandle_st {
     int card;
     bool managed;
     bool made; /* by the application, which may destroy it */
+    bool imported; /* another process' pool: nothing can be allocated from it here */
     bool destroyed; /* its memory is not all free yet */
     int reuse[POOL_REUSE_RULES];
     CUmemAccess_flags access[SIM_CARDS_MAX];
@@ -51,6 +52,6 @@ CUmemoryPool pool_current(int card);
 void pool_take_back(struct memory_range *range);
 void pool_trim(CUmemoryPool pool, uint64_t keep_bytes);
 void pool_forget_if_empty(CUmemoryPool pool);
-CUmemoryPool pool_first(void);
+CUmemoryPool pool_add(int card, const CUmemPoolProps *properties);
 
 #endif
