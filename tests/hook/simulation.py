@@ -48,7 +48,7 @@ class _Card(ctypes.Structure):
 
 class _Engine(ctypes.Structure):
     _fields_ = (
-        *((name, ctypes.c_uint32) for name in ("card", "kind", "active_count", "turn", "running_lane", "unused")),
+        *((name, ctypes.c_uint32) for name in ("card", "kind", "active_count", "slice_lane", "running_lane", "unused")),
         *(
             (name, ctypes.c_uint64)
             for name in (

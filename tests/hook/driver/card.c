@@ -171,8 +171,7 @@ void sim_repair(void)
         struct sim_engine *engine = &shared->engines[index];
 
         engine->active_count = 0;
-        engine->turn = 0;
-        engine->slice_end_ns = 0;
+        engine->slice_lane = 0;
         engine->running_lane = 0;
         engine->blocked = 0;
         engine->work_done_ns = engine->work_queued_ns;

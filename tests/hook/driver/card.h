@@ -12,7 +12,7 @@ void sim_activate(struct sim_engine *engine, uint32_t lane);
 void sim_deactivate(struct sim_engine *engine, uint32_t lane);
 void sim_complete(struct sim_engine *engine, struct sim_lane *lane, struct sim_entry *entry, uint64_t time_ns);
 /* Whose turn it is or will be (a place in `active`), and until when. */
-void sim_next_turn(const struct sim_engine *engine, uint32_t *turn, uint64_t *slice_end_ns);
+void sim_next_turn(const struct sim_engine *engine, uint32_t *place, uint64_t *slice_end_ns);
 uint64_t sim_next_event(void); /* when the next operation or turn ends; SIM_NEVER when nothing runs */
 
 #endif

@@ -293,8 +293,9 @@ void sim_charge_ns(uint64_t ns)
 
     if (ns == 0 || !is_virtual() || own() == NULL)
         return;
-    /* Only the holder moves the clock, so it may do so without the lock while nobody is due. */
-    if (state->now_ns + ns <= __atomic_load_n(&state->next_wake_ns, __ATOMIC_ACQUIRE)) {
+    /* Only the holder moves the clock, so it may do so without the lock while nobody is due or about to come. */
+    if (__atomic_load_n(&state->expected, __ATOMIC_ACQUIRE) == 0
+        && state->now_ns + ns <= __atomic_load_n(&state->next_wake_ns, __ATOMIC_ACQUIRE)) {
         __atomic_store_n(&state->now_ns, state->now_ns + ns, __ATOMIC_RELEASE);
         __atomic_store_n(&state->progress, state->progress + 1, __ATOMIC_RELAXED);
         return;

@@ -36,7 +36,7 @@ void sim_activate(struct sim_engine *engine, uint32_t lane)
     shared->lanes[lane].active = 1;
 }
 
-/* Keeps the order of turns; the turn stays with its lane, or is over when that lane leaves. */
+/* The others keep their order; whoever leaves comes back as the last. */
 void sim_deactivate(struct sim_engine *engine, uint32_t lane)
 {
     uint32_t place = 0;
@@ -49,10 +49,19 @@ void sim_deactivate(struct sim_engine *engine, uint32_t lane)
     memmove(&engine->active[place], &engine->active[place + 1],
             (engine->active_count - place) * sizeof(engine->active[0]));
     shared->lanes[lane].active = 0;
-    if (place == engine->turn)
-        engine->slice_end_ns = 0;
-    if (place <= engine->turn)
-        engine->turn = engine->turn > 0 ? engine->turn - 1 : (engine->active_count > 0 ? engine->active_count - 1 : 0);
+    if (engine->slice_lane == lane + 1)
+        engine->slice_lane = 0;
+}
+
+/* Turns: the lane at `place` comes to the front, those before it go behind the last, in their order. */
+static void rotate(struct sim_engine *engine, uint32_t place)
+{
+    for (; place > 0; place--) {
+        uint32_t first = engine->active[0];
+
+        memmove(&engine->active[0], &engine->active[1], (engine->active_count - 1) * sizeof(engine->active[0]));
+        engine->active[engine->active_count - 1] = first;
+    }
 }
 
 void sim_complete(struct sim_engine *engine, struct sim_lane *lane, struct sim_entry *entry, uint64_t time_ns)
@@ -111,16 +120,16 @@ static struct sim_entry *candidate(const struct sim_engine *engine, struct sim_l
 struct step { /* what an engine does next */
     struct sim_entry *entry; /* NULL = nothing */
     uint32_t lane;
-    uint32_t turn;
+    uint32_t place; /* of the lane among the active ones */
     uint64_t start_ns;
     uint64_t end_ns;
     uint64_t slice_end_ns;
 };
 
-static void take(struct step *step, const struct sim_engine *engine, uint32_t turn, uint64_t start)
+static void take(struct step *step, const struct sim_engine *engine, uint32_t place, uint64_t start)
 {
-    step->turn = turn;
-    step->lane = engine->active[turn];
+    step->place = place;
+    step->lane = engine->active[place];
     step->start_ns = start;
     step->end_ns = start + step->entry->remaining_ns;
 }
@@ -136,40 +145,41 @@ static struct step next_in_order(const struct sim_engine *engine)
         step.end_ns = step.start_ns + step.entry->remaining_ns;
         return step;
     }
-    for (uint32_t turn = 0; turn < engine->active_count; turn++) {
+    for (uint32_t place = 0; place < engine->active_count; place++) {
         uint64_t start = 0;
-        struct sim_entry *entry = candidate(engine, &shared->lanes[engine->active[turn]], &start);
+        struct sim_entry *entry = candidate(engine, &shared->lanes[engine->active[place]], &start);
 
         if (entry == NULL)
             continue;
         if (step.entry == NULL || start < step.start_ns
             || (start == step.start_ns && entry->sequence < step.entry->sequence)) {
             step.entry = entry;
-            take(&step, engine, turn, start);
+            take(&step, engine, place, start);
         }
     }
     return step;
 }
 
+/* `active` is in the order of turns. Whose slice is over comes last; after a pause the first to have come begins. */
 static struct step next_in_turn(const struct sim_engine *engine)
 {
     uint32_t count = engine->active_count;
+    bool holds = count > 0 && engine->slice_lane == engine->active[0] + 1;
+    uint32_t first = holds && engine->free_at_ns >= engine->slice_end_ns ? 1 : 0;
     struct step step = {0};
-    uint32_t first = engine->free_at_ns < engine->slice_end_ns ? 0 : 1;
 
-    for (uint32_t distance = first; distance <= count && count > 0; distance++) {
-        uint32_t turn = (engine->turn + distance) % count;
+    for (uint32_t distance = first; distance < count + first; distance++) {
+        uint32_t place = distance % count;
         uint64_t start = 0;
-        struct sim_entry *entry = candidate(engine, &shared->lanes[engine->active[turn]], &start);
+        struct sim_entry *entry = candidate(engine, &shared->lanes[engine->active[place]], &start);
 
         if (entry == NULL)
             continue;
-        /* After a pause the first to have come begins. */
         if (step.entry == NULL || start < step.start_ns
             || (start == step.start_ns && start > engine->free_at_ns && entry->sequence < step.entry->sequence)) {
             step.entry = entry;
-            take(&step, engine, turn, start);
-            step.slice_end_ns = distance == 0 ? engine->slice_end_ns : start + SIM_QUANTUM_NS;
+            take(&step, engine, place, start);
+            step.slice_end_ns = holds && distance == 0 ? engine->slice_end_ns : start + SIM_QUANTUM_NS;
         }
         if (start == engine->free_at_ns)
             break;
@@ -196,8 +206,11 @@ static void take_step(struct sim_engine *engine, const struct step *step, uint64
     uint64_t until = step->end_ns < now_ns ? step->end_ns : now_ns;
     uint64_t work = until - step->start_ns;
 
-    engine->turn = step->turn;
-    engine->slice_end_ns = step->slice_end_ns;
+    if (step->slice_end_ns != 0) {
+        rotate(engine, step->place);
+        engine->slice_lane = step->lane + 1;
+        engine->slice_end_ns = step->slice_end_ns;
+    }
     engine->free_at_ns = until;
     engine->busy_ns += work;
     engine->work_done_ns += work;
@@ -297,13 +310,13 @@ void sim_advance(uint64_t now_ns)
     }
 }
 
-void sim_next_turn(const struct sim_engine *engine, uint32_t *turn, uint64_t *slice_end_ns)
+void sim_next_turn(const struct sim_engine *engine, uint32_t *place, uint64_t *slice_end_ns)
 {
     struct step step;
 
     shared = sim_state();
     step = next_in_turn(engine);
-    *turn = step.turn;
+    *place = step.place;
     *slice_end_ns = step.slice_end_ns;
 }
 

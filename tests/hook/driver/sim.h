@@ -80,7 +80,7 @@ struct sim_engine {
     uint32_t card;
     uint32_t kind;
     uint32_t active_count;
-    uint32_t turn; /* place in `active` whose lane has the card (timeslice) */
+    uint32_t slice_lane; /* timeslice: lane + 1 that has the card until slice_end_ns; 0 = it has no more work */
     uint32_t running_lane; /* lane + 1 whose entry is half done; 0 = none */
     uint32_t unused;
     uint64_t running_ticket;
@@ -90,7 +90,7 @@ struct sim_engine {
     uint64_t blocked;
     uint64_t work_queued_ns;
     uint64_t work_done_ns;
-    uint32_t active[SIM_PROCESSES_MAX];
+    uint32_t active[SIM_PROCESSES_MAX]; /* lanes with pending work; timeslice: in the order of their turns */
 };
 
 /* Memory of a card; the memory classes (memory.c and others) are its only writers. */

@@ -54,6 +54,7 @@ void sim_wait_point(struct sim_point point)
         bool over;
 
         sim_lock();
+        sim_reap();
         sim_advance(sim_now());
         over = done(point);
         if (!over)

@@ -1,0 +1,115 @@
+"""The cards held against a second, slow description of them: random clients, every end and every return of a wait."""
+
+import random
+from collections import defaultdict, deque
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import building
+import pytest
+from simulation import Simulation
+
+QUANTUM_NS = 2_000_000
+CLIENTS = 4
+OPERATIONS = 60
+SEEDS = range(6)
+
+
+@dataclass
+class Operation:
+    submitted_ns: int
+    duration_ns: int
+    left_ns: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.left_ns = self.duration_ns
+
+
+Ends = dict[int, list[int]]
+Submissions = list[tuple[int, int, int]]
+"""Time, rank, duration, in the order of submission."""
+
+
+def fifo(submissions: Submissions) -> Ends:
+    """One after the other."""
+    ends: Ends = defaultdict(list)
+    free = 0
+    for submitted, rank, duration in submissions:
+        free = max(free, submitted) + duration
+        ends[rank].append(free)
+    return ends
+
+
+def timeslice(submissions: Submissions) -> Ends:
+    """A queue of processes; the first runs until its work, its slice or the next arrival ends."""
+    ends: Ends = defaultdict(list)
+    arrivals = deque(submissions)
+    queue: deque[int] = deque()
+    work: dict[int, deque[Operation]] = defaultdict(deque)
+    now, slice_left = 0, QUANTUM_NS
+    while arrivals or queue:
+        if not queue:
+            now, slice_left = max(now, arrivals[0][0]), QUANTUM_NS
+        while arrivals and arrivals[0][0] <= now:
+            submitted, rank, duration = arrivals.popleft()
+            work[rank].append(Operation(submitted, duration))
+            if rank not in queue:
+                queue.append(rank)
+        if slice_left == 0:
+            queue.rotate(-1)
+            slice_left = QUANTUM_NS
+        rank = queue[0]
+        operation = work[rank][0]
+        step = min(operation.left_ns, slice_left)
+        if arrivals:
+            step = min(step, arrivals[0][0] - now)
+        now, slice_left, operation.left_ns = now + step, slice_left - step, operation.left_ns - step
+        if operation.left_ns == 0:
+            ends[rank].append(now)
+            work[rank].popleft()
+            if not work[rank]:
+                queue.popleft()
+                slice_left = QUANTUM_NS
+    return ends
+
+
+def random_script(rng: random.Random) -> list[str]:
+    words = ["open:0"]
+    for _ in range(OPERATIONS):
+        kind = rng.random()
+        if kind < 0.6:
+            words.append(f"launch:1:{rng.choice([1, 7, 40, 333, 1999, 2000, 5001])}:{rng.randint(1, 4)}")
+        elif kind < 0.8:
+            words.append(f"sleep:{rng.choice([1, 13, 500, 2000, 9000])}")
+        else:
+            words += ["sync:1", "now"]
+    return [*words, "sync:1", "now"]
+
+
+def read(trace: Path) -> tuple[Submissions, Ends]:
+    submissions: Submissions = []
+    ends: Ends = defaultdict(list)
+    for line in trace.read_text().splitlines():
+        time, what, *rest = line.split()
+        values = {key: int(value) for key, value in (word.split("=") for word in rest)}
+        if what == "s":
+            submissions.append((int(time), values["rank"], values["amount"]))
+        else:
+            ends[values["rank"]].append(values["amount"])
+    return submissions, ends
+
+
+@pytest.mark.parametrize("model", ["fifo", "timeslice"])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_cards_do_as_described(model: str, seed: int, tmp_path: Path) -> None:
+    rng = random.Random(seed)
+    trace = tmp_path / "trace"
+    env = {"EGPU_SIM_CALL_NS": str(rng.choice([0, 100])), "EGPU_SIM_TRACE": str(trace)}
+    program = building.client("time_script", "-lcuda")
+    with Simulation(model=model, env=env, start=CLIENTS) as sim:
+        scripts = [random_script(rng) for _ in range(CLIENTS)]
+        clients = [sim.start([program, *words], rank=rank) for rank, words in enumerate(scripts)]
+        sim.wait(*clients)
+    submissions, ends = read(trace)
+    assert len(submissions) > CLIENTS * OPERATIONS / 2
+    assert ends == {"fifo": fifo, "timeslice": timeslice}[model](submissions)
