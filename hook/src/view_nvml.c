@@ -190,6 +190,10 @@ static uint64_t busy_ns(int card) {
 }
 
 static unsigned int utilisation(int card, unsigned int driver_percent) {
+    const struct egpu_card_limits *limits = region_limits(card);
+    /* Nobody measures on a card that one container has whole; all that runs there is its own. */
+    if (limits == NULL || (limits->core_quota >= EGPU_CORE_QUOTA_WHOLE && region_page(card) == NULL))
+        return driver_percent;
     uint64_t now = clock_now_ns(), busy = busy_ns(card);
     pthread_mutex_lock(&sampling);
     struct sample *last = &samples[card];

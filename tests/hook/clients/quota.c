@@ -3,6 +3,7 @@
  *   alloc:B pitch:W:H managed:B async:B pool:B vmm:B array:W:H array3d:W:H:D mipmap:W:H:L
  *   free:K           frees the K-th allocation (from 0), in the way that fits
  *   until:B          cuMemAlloc of B bytes until it is refused: how many, and with what code
+ *   churn:B          allocates and frees until it is killed
  *   info total       cuMemGetInfo, cuDeviceTotalMem
  *   halves           cuMemGetInfo with a NULL for each of the two
  *   context destroy retain release reset    of device 0
@@ -11,7 +12,7 @@
  *   wait             prints a point, goes on at the next line of stdin
  *   again            exec of the same program with the arguments that follow
  *   fork             a child does the rest, the parent waits for it
- *   sync
+ *   spin:MS          kernels of 1 ms, one after the other, for so long
  */
 #define _GNU_SOURCE
 #include <stdbool.h>
@@ -105,6 +106,19 @@ static void churn(size_t bytes) {
     }
 }
 
+static void spin(size_t milliseconds) {
+    CUfunction function;
+    unsigned microseconds = 1000;
+    void *parameters[] = {&microseconds};
+    CUresult result = cuModuleLoadData(&module, "image");
+    if (result == CUDA_SUCCESS) result = cuModuleGetFunction(&function, module, "egpu_spin_us");
+    for (size_t launch = 0; launch < milliseconds && result == CUDA_SUCCESS; launch++) {
+        result = cuLaunchKernel(function, 1, 1, 1, 1, 1, 1, 0, NULL, parameters, NULL);
+        if (result == CUDA_SUCCESS && launch % 8 == 7) result = cuCtxSynchronize();
+    }
+    say("spin", result);
+}
+
 static void information(void) {
     size_t unused = 0, total = 0;
     CUresult result = cuMemGetInfo_v2(&unused, &total);
@@ -184,7 +198,6 @@ static bool settings(const char *name, size_t a) {
     else if (strcmp(name, "heap") == 0) say(name, cuCtxSetLimit(CU_LIMIT_MALLOC_HEAP_SIZE, a));
     else if (strcmp(name, "module") == 0) say(name, cuModuleLoadData(&module, "image"));
     else if (strcmp(name, "unload") == 0) say(name, cuModuleUnload(module));
-    else if (strcmp(name, "sync") == 0) say(name, cuCtxSynchronize());
     else if (strcmp(name, "free") == 0) say(name, a < allocation_count ? give(&allocations[a]) : CUDA_ERROR_UNKNOWN);
     else
         return false;
@@ -210,6 +223,7 @@ int main(int count, char **words) {
         if (allocate(name, a, b, c) || settings(name, a)) continue;
         if (strcmp(name, "until") == 0) until(a);
         else if (strcmp(name, "churn") == 0) churn(a);
+        else if (strcmp(name, "spin") == 0) spin(a);
         else if (strcmp(name, "info") == 0) information();
         else if (strcmp(name, "halves") == 0) halves();
         else if (strcmp(name, "total") == 0) total();
