@@ -1,4 +1,5 @@
 /* Launches of instantiated graphs: one submission each, whatever is in them. */
+#include "graph_memory.h"
 #include "real.h"
 #include "submissions.h"
 
@@ -6,7 +7,7 @@
     CUresult name(CUgraphExec graph, CUstream stream) {                                                              \
         struct submission submission;                                                                                \
         submission_begin(&submission, submission_stream(stream, per_thread), graph, 0, 0);                           \
-        return submission_end(&submission, real.name(graph, stream));                                                \
+        return submission_end(&submission, graph_memory_launch(real.name, graph, stream));                                                \
     }
 GRAPH_LAUNCH(cuGraphLaunch, false)
 GRAPH_LAUNCH(cuGraphLaunch_ptsz, true)
