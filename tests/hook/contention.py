@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import building
-from agent import make_neighbours
+from agent import Region, make_neighbours
+from simulation import Simulation
 
 from egpu_runtime.agent.region import CardLimits
 
@@ -44,6 +43,22 @@ class Container:
 
 
 @dataclass(frozen=True)
+class Card:
+    """How the driver behaves, and for how long it is watched after the first second."""
+
+    model: str = "fifo"
+    clock: str = "virtual"
+    cuda: str = "13.0"
+    measured_ms: int = MEASURED_MS
+    jitter_thousandths: int = 0
+    """Kernels take up to so much less or more than they declare."""
+
+
+FIFO = Card()
+TIMESLICE = Card(model="timeslice")
+
+
+@dataclass(frozen=True)
 class Outcome:
     """Parts of the card's time between warm-up and end, and the latencies of those that waited, in ns."""
 
@@ -51,53 +66,47 @@ class Outcome:
     latencies_ns: list[list[int]]
 
 
-def share_card(
-    containers: Sequence[Container],
-    *,
-    model: str = "fifo",
-    clock: str = "virtual",
-    cuda: str = "13.0",
-    measured_ms: int = MEASURED_MS,
-) -> Outcome:
-    """Runs the containers side by side. Raises AssertionError when one of them fails."""
-    with tempfile.TemporaryDirectory() as folder:
-        limits = [
-            CardLimits(
-                uuid=UUID, memory_quota_bytes=MEMORY_BYTES, core_quota=one.quota, policy=one.policy, priority=one.priority
-            )
-            for one in containers
+class Meanwhile(Protocol):
+    """What happens while the containers run (on the wall clock; it is called at once)."""
+
+    def __call__(self, regions: list[Region], processes: list[subprocess.Popen[str]]) -> None: ...
+
+
+def share_card(containers: Sequence[Container], card: Card = FIFO, *, meanwhile: Meanwhile | None = None) -> Outcome:
+    """Runs the containers side by side. Raises AssertionError when one of them fails (killed ones may)."""
+    environment = {"EGPU_SIM_JITTER": str(card.jitter_thousandths), "EGPU_SIM_CONTEXT_MIB": "1"}
+    end_ms = WARM_UP_MS + card.measured_ms
+    with Simulation(
+        model=card.model, clock=card.clock, cuda=card.cuda, start=len(containers) + 1, env=environment
+    ) as sim:
+        regions = make_neighbours(
+            sim.folder / "regions", [_limits(one) for one in containers], memory_bytes=MEMORY_BYTES
+        )
+        processes = [
+            sim.start([launcher_program(), *_arguments(one, end_ms)], hook=one.hook, region=region.path, rank=rank)
+            for rank, (one, region) in enumerate(zip(containers, regions, strict=True))
         ]
-        regions = make_neighbours(Path(folder) / "regions", limits, memory_bytes=MEMORY_BYTES)
-        environment = _environment(Path(folder), model=model, clock=clock, cuda=cuda, count=len(containers))
-        end_ms = WARM_UP_MS + measured_ms
-        launcher = str(building.client("launcher", "-lcuda", f"-I{building.DRIVER}"))
-        processes = []
-        for rank, (one, region) in enumerate(zip(containers, regions, strict=True)):
-            own = {**environment, "EGPU_SIM_RANK": str(rank), "EGPU_REGION": str(region.path)}
-            if one.hook:
-                own["LD_PRELOAD"] = str(building.hook())
-            processes.append(_start([launcher, *_arguments(one, end_ms)], own))
-        watcher = {**environment, "EGPU_SIM_RANK": str(len(containers)), "EGPU_REGION": f"{folder}/none"}
-        observer = _start([launcher, f"observe_ms={WARM_UP_MS}", f"until_ms={end_ms}"], watcher)
-        outputs = [_finish(process) for process in [*processes, observer]]
-    first, last = (json.loads(line) for line in outputs[-1].splitlines())
+        watch: list[str | Path] = [launcher_program(), f"observe_ms={WARM_UP_MS}", f"until_ms={end_ms}"]
+        observer = sim.start(watch, rank=len(containers))
+        if meanwhile is not None:
+            meanwhile(regions, processes)
+        living = [one for one in processes if one.returncode is None]
+        *outputs, observed = sim.wait(*living, observer, seconds=RUN_SECONDS_MAX)
+    first, last = (json.loads(line) for line in observed.splitlines())
     return Outcome(
         shares=[(last[str(one.pid)] - first[str(one.pid)]) / (last["at_ns"] - first["at_ns"]) for one in processes],
-        latencies_ns=[json.loads(output)["latencies_ns"] for output in outputs[:-1]],
+        latencies_ns=[json.loads(output)["latencies_ns"] for output in outputs],
     )
 
 
-def _environment(folder: Path, *, model: str, clock: str, cuda: str, count: int) -> dict[str, str]:
-    return {
-        "PATH": os.environ["PATH"],
-        "LD_LIBRARY_PATH": str(building.driver(cuda)),
-        "EGPU_SIM_STATE": str(folder / "state"),
-        "EGPU_SIM_MODEL": model,
-        "EGPU_SIM_CLOCK": clock,
-        "EGPU_SIM_CUDA": cuda,
-        "EGPU_SIM_START": str(count + 1),
-        "EGPU_SIM_CONTEXT_MIB": "1",
-    }
+def launcher_program() -> Path:
+    return building.client("launcher", "-lcuda", f"-I{building.DRIVER}")
+
+
+def _limits(one: Container) -> CardLimits:
+    return CardLimits(
+        uuid=UUID, memory_quota_bytes=MEMORY_BYTES, core_quota=one.quota, policy=one.policy, priority=one.priority
+    )
 
 
 def _arguments(one: Container, end_ms: int) -> list[str]:
@@ -109,17 +118,3 @@ def _arguments(one: Container, end_ms: int) -> list[str]:
         f"from_ms={one.from_ms}",
         f"until_ms={one.until_ms or end_ms}",
     ]
-
-
-def _start(command: list[str], environment: dict[str, str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def _finish(process: subprocess.Popen[str]) -> str:
-    try:
-        output, errors = process.communicate(timeout=RUN_SECONDS_MAX)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        raise
-    assert process.returncode == 0, f"{process.args}: {process.returncode} {errors}"
-    return output

@@ -50,6 +50,15 @@ static uint64_t now_ns(void) {
     return (uint64_t)wall.tv_sec * 1000000000ull + (uint64_t)wall.tv_nsec;
 }
 
+/* Pauses differ, from half to one and a half, or they would fall into step with the others' kernels. */
+static uint64_t varied(uint64_t limit) {
+    static uint64_t random = 88172645463325252ull;
+    random ^= random << 13;
+    random ^= random >> 7;
+    random ^= random << 17;
+    return random % limit;
+}
+
 static void sleep_until(uint64_t until) {
     uint64_t now = now_ns();
     if (until <= now) return;
@@ -159,7 +168,7 @@ int main(int count, char **arguments) {
         if (!wait) continue;
         MUST(cuStreamSynchronize(work.stream));
         if (kept < LATENCIES_MAX) latencies[kept++] = now_ns() - before;
-        if (gap_ns) sleep_until(now_ns() + gap_ns);
+        if (gap_ns) sleep_until(now_ns() + gap_ns / 2 + varied(gap_ns));
     }
     print_latencies(latencies, kept, launches);
     return 0;
