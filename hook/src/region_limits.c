@@ -44,8 +44,7 @@ static bool copy_whole(void *to, const void *from, size_t bytes, const uint64_t 
         uint64_t before = __atomic_load_n(generation, __ATOMIC_ACQUIRE);
         if (before % 2 == 0) {
             for (size_t word = 0; word < bytes / sizeof(uint64_t); word++)
-                ((uint64_t *)to)[word] = __atomic_load_n((const uint64_t *)from + word, __ATOMIC_RELAXED);
-            __atomic_thread_fence(__ATOMIC_ACQUIRE);
+                ((uint64_t *)to)[word] = __atomic_load_n((const uint64_t *)from + word, __ATOMIC_ACQUIRE);
             if (__atomic_load_n(generation, __ATOMIC_RELAXED) == before)
                 return true;
         }
