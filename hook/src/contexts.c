@@ -1,5 +1,6 @@
 #include "contexts.h"
 
+#include "batches.h"
 #include "cards.h"
 #include "charges.h"
 #include "measured.h"
@@ -61,8 +62,10 @@ static void gone_with_context(const struct holding *holding) {
 }
 
 void context_gone(CUcontext context) {
-    if (context != NULL)
-        holdings_take_all(dies_with, &context, gone_with_context);
+    if (context == NULL)
+        return;
+    holdings_take_all(dies_with, &context, gone_with_context);
+    batches_forget_context(context);
 }
 
 CUresult cuCtxCreate(CUcontext *context, unsigned int flags, CUdevice device) {

@@ -38,7 +38,11 @@ static void raise_to(uint64_t *word, uint64_t value) {
            !__atomic_compare_exchange_n(word, &before, value, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
 }
 
+static pthread_once_t watching_forks = PTHREAD_ONCE_INIT;
+static void watch_forks(void) { pthread_atfork(NULL, NULL, batches_after_fork); }
+
 static struct gate *make_gate(int card) {
+    pthread_once(&watching_forks, watch_forks);
     struct gate *gate = calloc(1, sizeof *gate), *nobody = NULL;
     if (!gate) return NULL;
     gate->card = card;

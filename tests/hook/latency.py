@@ -95,8 +95,8 @@ def table(rows: Sequence[Row]) -> str:
         f"submits one kernel, waits for it and pauses {HIGH_GAP_US} us or so; the low-priority one floods the card.",
         "Waits are what it takes beyond the same task alone. Without the hook the flood is a thousand launches deep.",
         "",
-        f"{len(rows)} cells, {len(misses)} missed the goal: high waits at most {WAIT_MS_MAX:g} ms and a kernel of low, and",
-        f"low has at least {100 * LOW_SHARE_MIN:g} % of the card when high is idle.",
+        f"{len(rows)} cells, {len(misses)} missed: high waits at most {WAIT_MS_MAX:g} ms and one kernel of low,",
+        f"and low has at least {100 * LOW_SHARE_MIN:g} % of the card when high is idle.",
         "",
         "| card | high us | low us | wait P50 ms | wait P99 ms | goal ms | P99 without hook ms | low's share % "
         "| low's share, high idle % |",
