@@ -250,3 +250,9 @@ def test_python_reads_the_state_as_c_writes_it() -> None:
         if name == "busy_ns":
             known = simulation._Engine.busy_ns.offset
         assert known == int(value), name
+
+
+@pytest.mark.parametrize("cuda", building.CUDA_VERSIONS)
+def test_graphs_built_node_by_node(cuda: str) -> None:
+    with Simulation(env=EXACT, cuda=cuda) as sim:
+        assert sim.run([building.client("graph_explicit", "-lcuda")]) == ""

@@ -116,8 +116,10 @@ void sim_point_complete(struct sim_point point)
         sim_complete(&shared->engines[lane->engine], lane, entry, sim_now());
 }
 
-void sim_end_lanes(uint32_t process)
+bool sim_end_lanes(uint32_t process)
 {
+    bool pending = false;
+
     shared = sim_state();
     for (uint32_t index = 0; index < SIM_ENGINES_MAX; index++) {
         uint32_t *known = &shared->processes[process].lanes[index];
@@ -128,6 +130,7 @@ void sim_end_lanes(uint32_t process)
             continue;
         sim_advance(sim_now());
         lane = &shared->lanes[*known - 1];
+        pending |= lane->pending > 0;
         engine->work_done_ns += lane->work_queued_ns - lane->work_done_ns;
         engine->blocked -= lane->blocked;
         if (engine->running_lane == *known)
@@ -136,6 +139,7 @@ void sim_end_lanes(uint32_t process)
         lane->used = 0;
         *known = 0;
     }
+    return pending;
 }
 
 /* The engines' sums made anew from the entries: a process died while it changed them. */

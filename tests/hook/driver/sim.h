@@ -235,7 +235,7 @@ bool sim_point_done(struct sim_point point, uint64_t *completed_ns);
 void sim_point_complete(struct sim_point point); /* a host function has ended */
 uint64_t sim_point_foretell(struct sim_point point); /* never later than its end; later than now */
 void sim_advance(uint64_t now_ns);
-void sim_end_lanes(uint32_t process);
+bool sim_end_lanes(uint32_t process); /* true: it had work, so others' ends come earlier than foretold */
 
 /* --- faults.c, contexts.c ---------------------------------------------------------------------------------------- */
 

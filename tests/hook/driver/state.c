@@ -223,10 +223,11 @@ void sim_end_hook(void (*end)(uint32_t process))
 void sim_end_process(uint32_t index)
 {
     struct sim_process *process = &state->processes[index];
+    bool earlier;
 
     process->alive = 0;
     process->ended_ns = sim_now();
-    sim_end_lanes(index);
+    earlier = sim_end_lanes(index);
     for (int hook = 0; hook < end_hook_count; hook++)
         end_hooks[hook](index);
     for (uint32_t card = 0; card < state->cards; card++) {
@@ -243,7 +244,8 @@ void sim_end_process(uint32_t index)
         for (uint32_t card = 0; card < state->cards && state->processes[other].alive; card++)
             state->card[card].memory_used_bytes += state->processes[other].shares[card].bytes;
     sim_end_participants(index);
-    sim_wake_all();
+    if (earlier)
+        sim_wake_all();
     sim_dispatch();
 }
 
