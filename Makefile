@@ -9,7 +9,7 @@ DEV_READY := $(DEV)/ready
 RUN_READY := $(RUN)/ready
 DECODER_SOURCES := $(wildcard collector/contract/*.[ch])
 DECODER := collector/contract/libsamples.so
-CODE := egpu_runtime collector pipeline advisor docs deploy tests hatch_build.py
+CODE := hook egpu_runtime collector pipeline advisor docs deploy tests hatch_build.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo check test e2e e2e-full conformance bench generate lock clean \
@@ -78,6 +78,8 @@ bench: $(DEV_READY) ## rates as ratios to a peer or a simple baseline
 
 generate: $(DEV_READY) ## write the reference pages and the DDL anew
 	$(DEV)/bin/python docs/generate.py
+	$(DEV)/bin/python hook/generate_region.py
+	$(DEV)/bin/python hook/generate.py coverage docs/reference/hook_coverage.md
 
 lock: $(DEV_READY) ## choose the newest versions anew
 	$(DEV)/bin/pip install -q uv
