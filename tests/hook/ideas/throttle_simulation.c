@@ -145,6 +145,8 @@ static void submit(struct world *world, int self, const struct throttle_decision
 
 static void check_pass(struct world *world, int self, const struct throttle_decision *decision) {
     struct container *one = &world->containers[self];
+    if (decision->late && world->card.now_ns < one->asked_ns + THROTTLE_WAIT_NS_MAX)
+        broken(world, "passed late too early", self, world->card.now_ns - one->asked_ns);
     for (int each = 0; each < world->card.count; each++) {
         struct container *other = &world->containers[each];
         bool above = other->limits.priority < one->limits.priority && other->first != other->last;
