@@ -37,7 +37,10 @@ struct turn {
 
 static struct turn turns[EGPU_CARD_COUNT_MAX];
 
-/* Whether anybody on the card is oversubscribed, for one generation of the agent's file: (generation << 1) | answer. */
+/* The agent's files of shared cards, found once: they stay mapped as long as the process lives. */
+static const struct egpu_card *files[EGPU_CARD_COUNT_MAX];
+
+/* Whether anybody on the card is oversubscribed, for one generation of the agent's file: generation, answer, 1. */
 static uint64_t concerned_words[EGPU_CARD_COUNT_MAX];
 
 static uint64_t load(const uint64_t *word) { return __atomic_load_n(word, __ATOMIC_RELAXED); }
@@ -78,26 +81,36 @@ static bool look_for_oversubscribed(const struct egpu_card *file, uint64_t *word
     for (uint32_t i = 0; i < file->member_count && i < EGPU_MEMBER_COUNT_MAX; i++)
         concerned |= file->members[i].present != 0 && file->members[i].oversubscription != 0;
     if (generation % 2 == 0) /* else the agent is writing: asked again at the next call */
-        store(word, generation << 1 | concerned);
+        store(word, generation << 2 | (uint64_t)concerned << 1 | 1);
     return concerned;
 }
 
-/* NULL: nobody on this card is oversubscribed, or nobody shares it. */
-static struct turn *turn_of_card(int card) {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    if (card < 0 || card >= CARD_COUNT_MAX)
-        return NULL;
+static const struct egpu_card *find_file(int card) {
     const struct egpu_card *file = region_card(card);
     if (file == NULL || region_page(card) == NULL)
         return NULL;
-    uint64_t generation = __atomic_load_n(&file->generation, __ATOMIC_ACQUIRE);
-    uint64_t word = load(&concerned_words[card]);
-    bool concerned = word >> 1 == generation && word != 0 ? word & 1
-                                                           : look_for_oversubscribed(file, &concerned_words[card], generation);
-    if (!concerned)
-        return NULL;
+    __atomic_store_n(&files[card], file, __ATOMIC_RELEASE);
+    return file;
+}
+
+static struct turn *turn_of_concerned(int card) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, begin);
     return &turns[card];
+}
+
+/* NULL: nobody on this card is oversubscribed, or nobody shares it. */
+static inline struct turn *turn_of_card(int card) {
+    if (card < 0 || card >= CARD_COUNT_MAX)
+        return NULL;
+    const struct egpu_card *file = __atomic_load_n(&files[card], __ATOMIC_ACQUIRE);
+    if (file == NULL && (file = find_file(card)) == NULL)
+        return NULL;
+    uint64_t generation = __atomic_load_n(&file->generation, __ATOMIC_ACQUIRE);
+    uint64_t word = load(&concerned_words[card]);
+    bool known = word >> 2 == generation && word != 0;
+    bool concerned = known ? word >> 1 & 1 : look_for_oversubscribed(file, &concerned_words[card], generation);
+    return concerned ? turn_of_concerned(card) : NULL;
 }
 
 bool oversubscription_active(int card) {
