@@ -59,11 +59,13 @@ def driver(cuda: str = "13.0") -> Path:
 
 @functools.cache
 def client(name: str, *flags: str, cuda: str = "13.0") -> Path:
-    """A program of tests/hook/clients/NAME.c; with `-shared` a library. `-lcuda` links the simulated driver."""
+    """A program of tests/hook/clients/NAME.c; with `-shared` a library. `-lcuda` and `-lnvidia-ml` link the
+    simulated ones."""
     folder, source = driver(cuda), CLIENTS / f"{name}.c"
     shared = "-shared" in flags
     target = CLIENT_BUILD / (f"lib{name}.so" if shared else name)
-    libraries = [str(folder / "libcuda.so.1")] if "-lcuda" in flags else []
+    simulated = {"-lcuda": folder / "libcuda.so.1", "-lnvidia-ml": folder / "libnvidia-ml.so.1"}
+    libraries = [str(simulated[flag]) for flag in flags if flag in simulated]
     command = [
         "gcc",
         "-std=gnu11",
@@ -75,7 +77,7 @@ def client(name: str, *flags: str, cuda: str = "13.0") -> Path:
         f"-I{HOOK / 'src'}",
         f"-I{DRIVER / 'build'}",
     ]
-    command += ["-fPIC" if shared else "-fPIE", "-pthread", *[flag for flag in flags if flag != "-lcuda"]]
+    command += ["-fPIC" if shared else "-fPIE", "-pthread", *[flag for flag in flags if flag not in simulated]]
     with _locked(CLIENT_BUILD):
         fresh = target.with_suffix(f".{os.getpid()}")
         subprocess.run(

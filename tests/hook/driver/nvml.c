@@ -43,8 +43,8 @@ nvmlReturn_t nvml_text(char *target, unsigned int length, const char *text)
 NVML_EXPORT nvmlReturn_t nvmlInitWithFlags(unsigned int flags)
 {
     (void)flags;
-    sim_state();
-    __atomic_fetch_add(&initialised, 1, __ATOMIC_RELAXED);
+    if (__atomic_fetch_add(&initialised, 1, __ATOMIC_RELAXED) == 0)
+        nvml_utilization_begin();
     return NVML_SUCCESS;
 }
 

@@ -12,5 +12,6 @@
 nvmlReturn_t nvml_enter(nvmlDevice_t device, uint32_t *card);
 nvmlReturn_t nvml_ready(void);
 nvmlReturn_t nvml_text(char *target, unsigned int length, const char *text); /* INSUFFICIENT_SIZE when it does not fit */
+void nvml_utilization_begin(void);
 
 #endif

@@ -1,7 +1,7 @@
 /* How busy a card was: the compute engine's busy time over a sliding second, as seen by the process that asks.
  *
- * The real library keeps a second of samples taken by the driver, a sixth of a second apart. Here each call takes one; the
- * first reading of a process is the mean since the card's clock began. */
+ * The real library keeps a second of samples taken by the driver, a sixth of a second apart. Here each call takes one, and
+ * the first is taken when the library is initialised. */
 #include "nvml.h"
 
 #include <string.h>
@@ -15,13 +15,43 @@ struct sample {
 };
 
 struct history {
-    struct sample samples[SAMPLES]; /* a ring; zeros are the beginning of the clock */
+    struct sample samples[SAMPLES]; /* a ring */
     unsigned next;
 };
 
 static struct history cards[SIM_CARDS_MAX];
 static struct history processes[SIM_CARDS_MAX][SIM_PROCESSES_MAX];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void fill(struct history *history, struct sample begin)
+{
+    for (unsigned i = 0; i < SAMPLES; i++)
+        history->samples[i] = begin;
+}
+
+static struct sample card_sample(uint32_t card)
+{
+    const struct sim_engine *engines = &sim_state()->engines[card * SIM_ENGINES_PER_CARD];
+    return (struct sample){sim_now(), engines[SIM_ENGINE_COMPUTE].busy_ns, engines[SIM_ENGINE_COPY].busy_ns};
+}
+
+static struct sample process_sample(uint32_t card, const struct sim_process *process)
+{
+    return (struct sample){sim_now(), process->shares[card].busy_ns, process->shares[card].copy_ns};
+}
+
+void nvml_utilization_begin(void)
+{
+    struct sim_state *state = sim_state();
+    sim_lock();
+    sim_advance(sim_now());
+    for (uint32_t card = 0; card < state->cards; card++) {
+        fill(&cards[card], card_sample(card));
+        for (uint32_t i = 0; i < state->processes_high; i++)
+            fill(&processes[card][i], process_sample(card, &state->processes[i]));
+    }
+    sim_unlock();
+}
 
 /* Takes a sample; returns the one the window begins with. */
 static struct sample window(struct history *history, struct sample now)
@@ -42,7 +72,7 @@ static struct sample window(struct history *history, struct sample now)
 
 static unsigned int percent(uint64_t part, uint64_t whole)
 {
-    uint64_t value = whole == 0 ? 0 : part * PERCENT / whole;
+    uint64_t value = whole == 0 ? 0 : (part * PERCENT + whole / 2) / whole;
     return value > PERCENT ? PERCENT : (unsigned int)value;
 }
 
@@ -52,8 +82,7 @@ NVML_EXPORT nvmlReturn_t nvmlDeviceGetUtilizationRates(nvmlDevice_t device, nvml
     nvmlReturn_t result = nvml_enter(device, &card);
     if (result != NVML_SUCCESS || rates == NULL)
         return result != NVML_SUCCESS ? result : NVML_ERROR_INVALID_ARGUMENT;
-    const struct sim_engine *engines = &sim_state()->engines[card * SIM_ENGINES_PER_CARD];
-    struct sample now = {sim_now(), engines[SIM_ENGINE_COMPUTE].busy_ns, engines[SIM_ENGINE_COPY].busy_ns};
+    struct sample now = card_sample(card);
     pthread_mutex_lock(&lock);
     struct sample begin = window(&cards[card], now);
     pthread_mutex_unlock(&lock);
@@ -72,7 +101,9 @@ static unsigned int each_busy(uint32_t card, put_function *put, void *target, un
     pthread_mutex_lock(&lock);
     for (uint32_t i = 0; i < state->processes_high; i++) {
         const struct sim_process *process = &state->processes[i];
-        struct sample now = {sim_now(), process->shares[card].busy_ns, process->shares[card].copy_ns};
+        struct sample now = process_sample(card, process);
+        if (processes[card][i].samples[0].at_ns < process->attached_ns)
+            fill(&processes[card][i], (struct sample){process->attached_ns, 0, 0}); /* It came later. */
         struct sample begin = window(&processes[card][i], now);
         if (!process->alive || now.busy_ns + now.copy_ns == begin.busy_ns + begin.copy_ns)
             continue;
