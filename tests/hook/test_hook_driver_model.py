@@ -113,3 +113,41 @@ def test_cards_do_as_described(model: str, seed: int, tmp_path: Path) -> None:
     submissions, ends = read(trace)
     assert len(submissions) > CLIENTS * OPERATIONS / 2
     assert ends == {"fifo": fifo, "timeslice": timeslice}[model](submissions)
+
+
+def tangled_script(rng: random.Random) -> list[str]:
+    """Streams that wait for each other and for host functions; a sync stands between the words checked below."""
+    words = ["open:0", "record:1:1"]
+    for _ in range(OPERATIONS):
+        stream, other = rng.sample((0, 1, 2, 3), 2)
+        kind = rng.random()
+        if kind < 0.4:
+            words.append(f"launch:{stream}:{rng.choice([3, 50, 700, 2500])}:{rng.randint(1, 3)}")
+        elif kind < 0.5:
+            words.append(f"host:{stream}:{rng.choice([0, 20, 900])}")
+        elif kind < 0.7:
+            words += [f"record:{10 + other}:{other}", f"waitevent:{stream}:{10 + other}"]
+        elif kind < 0.8:
+            words.append(f"sleep:{rng.choice([1, 600, 4000])}")
+        else:
+            words += [f"record:2:{stream}", "now", f"sync:{stream}", "now", "elapsed:1:2"]
+    return [*words, "synccontext"]
+
+
+@pytest.mark.parametrize("model", ["fifo", "timeslice"])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_waits_return_when_the_work_ends(model: str, seed: int) -> None:
+    rng = random.Random(seed)
+    program = building.client("time_script", "-lcuda")
+    with Simulation(model=model, env={"EGPU_SIM_CALL_NS": "0"}, start=3) as sim:
+        clients = [sim.start([program, *tangled_script(rng)], rank=rank) for rank in range(3)]
+        outputs = sim.wait(*clients)
+        assert sim.stalls == 0
+    checked = 0
+    for output in outputs:
+        lines = [line.split() for line in output.splitlines() if not line.startswith("host")]
+        assert not [line for line in lines if line[0] == "error"]
+        for before, after, ended in zip(lines[::3], lines[1::3], lines[2::3], strict=True):
+            assert int(after[1]) == max(int(before[1]), int(ended[1]))
+            checked += 1
+    assert checked > OPERATIONS / 4
