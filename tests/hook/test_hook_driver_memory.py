@@ -100,7 +100,7 @@ released before 1
 more than the card 2
 """,
     ("memory_classes", "copies"): """
-round 0
+round 1
 2D 1
 3D 1
 set 4660
@@ -300,6 +300,21 @@ def test_pages_come_in_slower_when_asked_to(tmp_path: Path) -> None:
     fault = {"EGPU_SIM_CLOCK": "virtual", "EGPU_SIM_FAULT": "slow_page_in:3"}
     output = run("memory_moving", "read_mostly", state=tmp_path / "state", cuda="13.0", **fault)
     assert output == "copied in us 175780\nnothing goes out us 0\n"
+
+
+@pytest.mark.parametrize("clock", ["virtual", "wall"])
+def test_threads_of_a_process_share_its_memory(clock: str, tmp_path: Path) -> None:
+    output = run("memory_threads", "", state=tmp_path / "state", cuda="13.0", EGPU_SIM_CLOCK=clock)
+    assert output == "left 24\n"
+
+
+def test_without_data_only_time_passes(tmp_path: Path) -> None:
+    output = run("memory_classes", "copies", state=tmp_path / "state", cuda="13.0", EGPU_SIM_DATA="0")
+    assert output.startswith("round 0\n2D 0\n3D 0\nset 0\n")
+    output = run(
+        "memory_moving", "copy_time", state=tmp_path / "time", cuda="13.0", EGPU_SIM_DATA="0", EGPU_SIM_CLOCK="virtual"
+    )
+    assert output == EXPECTED["memory_moving", "copy_time"].lstrip()
 
 
 def truth(state: Path) -> list[str]:

@@ -184,7 +184,7 @@ static void copies(void) {
     MUST(cuMemcpyHtoD_v2(one, in, sizeof in));
     MUST(cuMemcpyDtoD_v2(other, one, sizeof in));
     MUST(cuMemcpy((CUdeviceptr)out, other, sizeof out));
-    say("round", memcmp(in, out, sizeof in));
+    say("round", memcmp(in, out, sizeof in) == 0);
     CUDA_MEMCPY2D box = {.srcXInBytes = 8, .srcY = 4, .srcMemoryType = CU_MEMORYTYPE_DEVICE, .srcDevice = one, .srcPitch = 64,
                          .dstMemoryType = CU_MEMORYTYPE_HOST, .dstHost = out, .dstPitch = 16, .WidthInBytes = 16, .Height = 2};
     MUST(cuMemcpy2D_v2(&box));

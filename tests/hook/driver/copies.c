@@ -12,12 +12,9 @@
 #define HOST_PAGE_BYTES UINT64_C(4096)
 
 /* EGPU_SIM_DATA=0: time and accounting only, for figures with more memory than the machine has. */
-static bool data_moves(void) {
-    static int moves = -1;
-    if (moves < 0)
-        moves = sim_environment("EGPU_SIM_DATA", 1) != 0;
-    return moves == 1;
-}
+static bool data_moves;
+
+__attribute__((constructor)) static void read_data(void) { data_moves = sim_environment("EGPU_SIM_DATA", 1) != 0; }
 
 static uint64_t copy_ns(uint64_t bytes) {
     return (uint64_t)((double)bytes * 1e9 / (double)MEMORY_COPY_BYTES_PER_SECOND);
@@ -65,7 +62,7 @@ static void copy_effect(void *argument) {
     memory_enter();
     bool fits = work_fits(work); /* A graph may be launched after its memory was freed. */
     memory_leave();
-    if (fits && data_moves())
+    if (fits && data_moves)
         move_bytes(work);
 }
 
@@ -152,7 +149,7 @@ static void fill_effect(void *argument) {
     memory_enter();
     bool fits = addresses_reach(work->address) >= fill_span(work);
     memory_leave();
-    if (!fits || !data_moves())
+    if (!fits || !data_moves)
         return;
     if (work->height == 1 && clear_cheaply(work, work->width * work->element_bytes))
         return;

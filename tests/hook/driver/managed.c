@@ -21,14 +21,16 @@ bool managed_on_card(const struct managed_page *page, uint64_t key, int card) {
     return page->state == MANAGED_CARD && page->card == card && frames_holds(card, page->frame, key);
 }
 
+static double page_in_bytes_per_ns;
+
+__attribute__((constructor)) static void read_speed(void) {
+    const char *text = getenv("EGPU_SIM_PAGE_IN_GIBPS");
+    double gibps = text != NULL ? atof(text) : 0;
+    page_in_bytes_per_ns = (gibps > 0 ? gibps : MEMORY_PAGE_IN_GIBPS_DEFAULT) * (double)(1 << 30) / 1e9;
+}
+
 uint64_t managed_transfer_ns(uint64_t bytes) {
-    static double bytes_per_ns;
-    if (bytes_per_ns == 0) {
-        const char *text = getenv("EGPU_SIM_PAGE_IN_GIBPS");
-        double gibps = text != NULL ? atof(text) : 0;
-        bytes_per_ns = (gibps > 0 ? gibps : MEMORY_PAGE_IN_GIBPS_DEFAULT) * (double)(1 << 30) / 1e9;
-    }
-    return (uint64_t)((double)bytes / bytes_per_ns) * sim_fault_factor(SIM_FAULT_PAGE_IN);
+    return (uint64_t)((double)bytes / page_in_bytes_per_ns) * sim_fault_factor(SIM_FAULT_PAGE_IN);
 }
 
 /* The processor's writes cannot be seen; that it wrote at all shows in the pages the kernel had to give it. */
