@@ -59,6 +59,35 @@ CUresult charge_reserve(int card, uint32_t memory_class, uint64_t bytes) {
     return CUDA_ERROR_OUT_OF_MEMORY;
 }
 
+static bool try_reserve_host(int card, uint64_t bytes) {
+    const struct egpu_card_limits *limits = region_limits(card);
+    if (limits == NULL || !region_lock())
+        return false;
+    struct egpu_slot_card *own = region_slot_card(card);
+    struct egpu_usage *usage = region_usage();
+    bool granted = own != NULL && usage != NULL &&
+                   quota_reserve_host(usage, (uint32_t)card, own, bytes, limits->host_quota_bytes) == QUOTA_GRANTED;
+    region_unlock();
+    return granted;
+}
+
+/* A card that is none of ours, or a broken region, refuses the card's memory but not the host's. */
+CUresult charge_reserve_host(int card, uint64_t bytes) {
+    if (card < 0 || try_reserve_host(card, bytes) || (region_reap() > 0 && try_reserve_host(card, bytes)))
+        return CUDA_SUCCESS;
+    count_refusal(card);
+    return CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+void charge_give_back_host(int card, uint64_t bytes) {
+    if (card < 0 || !region_lock())
+        return;
+    struct egpu_slot_card *own = region_slot_card(card);
+    if (own != NULL)
+        quota_give_back_host(own, bytes);
+    region_unlock();
+}
+
 /* With the slot's words under the lock: who changes the charge, and by how much. */
 enum change { ADD, TAKE, SET };
 
@@ -92,6 +121,10 @@ void charge_give_back(int card, uint32_t memory_class, uint64_t bytes) {
 void charge_set(int card, uint32_t memory_class, uint64_t bytes) { change(SET, card, memory_class, bytes); }
 
 void charge_release(const struct holding *holding) {
+    if (holding->kind == HOLDING_HOST) {
+        charge_give_back_host(holding->card, holding->bytes);
+        return;
+    }
     uint64_t kept = holding->owner != 0 && holding->kind == HOLDING_ADDRESS ? pool_keep(holding->owner, holding->bytes) : 0;
     charge_give_back(holding->card, holding->memory_class, holding->bytes - kept);
 }
@@ -135,6 +168,8 @@ CUresult charge_settle(CUresult result, const struct holding *holding, CUresult 
         undo(holding->key);
         result = CUDA_ERROR_OUT_OF_MEMORY;
     }
-    charge_give_back(holding->card, holding->memory_class, holding->bytes);
+    struct holding taken = *holding;
+    taken.owner = 0; /* never was its pool's */
+    charge_release(&taken);
     return result;
 }

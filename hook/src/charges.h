@@ -10,6 +10,9 @@ CUresult charge_reserve(int card, uint32_t memory_class, uint64_t bytes);
 /* What exists already, above the quota too. */
 void charge_anyway(int card, uint32_t memory_class, uint64_t bytes);
 void charge_give_back(int card, uint32_t memory_class, uint64_t bytes);
+/* Page-locked memory of the host, for which there is a quota of its own, or none. */
+CUresult charge_reserve_host(int card, uint64_t bytes);
+void charge_give_back_host(int card, uint64_t bytes);
 /* A holding that was taken from the table: its bytes go back, or stay with its pool as far as that keeps them. */
 void charge_release(const struct holding *holding);
 /* Sets a class to what was measured, above the quota too. */

@@ -15,6 +15,7 @@ enum holding_kind {
     HOLDING_LIBRARY,
     HOLDING_CONTEXT,
     HOLDING_POOL,
+    HOLDING_HOST, /* page-locked: charged apart from the card's memory */
 };
 
 struct holding {

@@ -93,6 +93,29 @@ void quota_recompute(struct egpu_usage *usage, uint32_t card) {
     put(&usage->cards[card].charged_bytes, sum);
 }
 
+static uint64_t host_bytes(const struct egpu_usage *usage, uint32_t card) {
+    uint64_t sum = 0;
+    uint32_t used = __atomic_load_n(&usage->head.slot_count_used, __ATOMIC_RELAXED);
+    for (uint32_t index = 0; index < used && index < EGPU_SLOT_COUNT_MAX; index++)
+        if (get(&usage->slots[index].pid) != 0)
+            sum = add_saturated(sum, get(&usage->slots[index].cards[card].host_bytes));
+    return sum;
+}
+
+/* Rare enough that the sum is made each time and kept nowhere. */
+enum quota_answer quota_reserve_host(struct egpu_usage *usage, uint32_t card, struct egpu_slot_card *slot, uint64_t bytes,
+                                     uint64_t quota_bytes) {
+    uint64_t total = quota_bytes == 0 ? 0 : host_bytes(usage, card);
+    if (quota_bytes > 0 && (total > quota_bytes || bytes > quota_bytes - total))
+        return QUOTA_REFUSED;
+    put(&slot->host_bytes, add_saturated(get(&slot->host_bytes), bytes));
+    return QUOTA_GRANTED;
+}
+
+void quota_give_back_host(struct egpu_slot_card *slot, uint64_t bytes) {
+    put(&slot->host_bytes, subtract_saturated(get(&slot->host_bytes), bytes));
+}
+
 uint64_t quota_free(uint64_t quota_bytes, uint64_t charged_bytes, uint64_t driver_free_bytes) {
     uint64_t left = subtract_saturated(quota_bytes, charged_bytes);
     return left < driver_free_bytes ? left : driver_free_bytes;

@@ -25,6 +25,11 @@ void quota_depart(struct egpu_card_usage *card, struct egpu_slot_card *slot);
 /* The total as the sum of the slots in use. */
 void quota_recompute(struct egpu_usage *usage, uint32_t card);
 
+/* Page-locked host memory of all processes together; quota_bytes 0 is no limit. */
+enum quota_answer quota_reserve_host(struct egpu_usage *usage, uint32_t card, struct egpu_slot_card *slot, uint64_t bytes,
+                                     uint64_t quota_bytes);
+void quota_give_back_host(struct egpu_slot_card *slot, uint64_t bytes);
+
 /* What an application may see as free: never more than the driver has. */
 uint64_t quota_free(uint64_t quota_bytes, uint64_t charged_bytes, uint64_t driver_free_bytes);
 

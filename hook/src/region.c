@@ -212,6 +212,8 @@ struct egpu_card_usage *region_card_usage(int card) {
     return card >= 0 && card < (int)EGPU_CARD_COUNT_MAX && region_get() != NULL ? &region.usage->cards[card] : NULL;
 }
 
+struct egpu_usage *region_usage(void) { return region_get() == NULL ? NULL : region.usage; }
+
 struct egpu_slot *region_slots(void) { return region_get() == NULL ? NULL : region.usage->slots; }
 
 uint32_t region_slot_count(void) {

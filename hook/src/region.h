@@ -30,6 +30,8 @@ struct egpu_slot *region_slot(void);
 struct egpu_slot_card *region_slot_card(int card);
 struct egpu_card_usage *region_card_usage(int card);
 
+/* The file as a whole, for sums over it. */
+struct egpu_usage *region_usage(void);
 /* All slots, for who only reads: pid 0 is a free one. NULL and 0 without a region. */
 struct egpu_slot *region_slots(void);
 uint32_t region_slot_count(void);

@@ -193,6 +193,28 @@ def test_each_kind_is_charged_as_its_class(make: Maker, script: str, expected: M
     assert container.classes() == {}
 
 
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("host:4M hostalloc:4M register:1 free:0 register:4M", "host 0; hostalloc 0; register 2; free 0; register 0"),
+        ("host:9M host:8M destroy context host:8M", "host 2; host 0; destroy 0; context 0; host 0"),
+        ("register:8M free:0 register:8M alloc:64M", "register 0; free 0; register 0; alloc 0"),
+    ],
+)
+def test_page_locked_memory_has_a_quota_of_its_own(make: Maker, script: str, expected: str) -> None:
+    check(make(host_quota_bytes=8 * MIB), script, expected)
+
+
+def test_page_locked_memory_is_counted_without_a_quota(make: Maker) -> None:
+    container = make()
+    assert container.region is not None
+    with container.start("context host:100M register:4M free:0 wait") as process:
+        until_it_waits(process)
+        assert container.region.usage().cards[0].host_bytes == 4 * MIB
+        process.communicate()
+    assert container.region.usage().cards[0].host_bytes == 0
+
+
 def test_what_a_pool_keeps_stays_charged(make: Maker) -> None:
     container = make()
     script = "threshold:64M pool:48M free:0 wait pool:32M wait alloc:32M free:1 wait trim:0 wait"

@@ -1,6 +1,7 @@
 /* Does what its arguments say with device memory, one line of answer for each:
  *
  *   alloc:B pitch:W:H managed:B async:B pool:B vmm:B array:W:H array3d:W:H:D mipmap:W:H:L
+ *   host:B hostalloc:B register:B              page-locked
  *   free:K           frees the K-th allocation (from 0), in the way that fits
  *   until:B          cuMemAlloc of B bytes until it is refused: how many, and with what code
  *   churn:B          allocates and frees until it is killed
@@ -74,6 +75,10 @@ static CUresult give(const struct allocation *allocation) {
     case 'v':
         result = cuMemUnmap(allocation->address, allocation->bytes);
         return result != CUDA_SUCCESS ? result : cuMemAddressFree(allocation->address, allocation->bytes);
+    case 'h':
+        return cuMemFreeHost((void *)(uintptr_t)allocation->address);
+    case 'r':
+        return cuMemHostUnregister((void *)(uintptr_t)allocation->address);
     case 'a':
         return cuArrayDestroy((CUarray)(uintptr_t)allocation->handle);
     case 'm':
@@ -183,6 +188,22 @@ static bool allocate(const char *name, size_t a, size_t b, size_t c) {
     return true;
 }
 
+static bool allocate_host(const char *name, size_t bytes) {
+    void *address = NULL;
+    char kind = 'h';
+    CUresult result;
+    if (strcmp(name, "host") == 0) result = cuMemAllocHost_v2(&address, bytes);
+    else if (strcmp(name, "hostalloc") == 0) result = cuMemHostAlloc(&address, bytes, 0);
+    else if (strcmp(name, "register") == 0) {
+        kind = 'r';
+        address = aligned_alloc(4096, bytes);
+        result = cuMemHostRegister_v2(address, bytes, 0);
+    } else
+        return false;
+    keep(name, result, (struct allocation){kind, 0, (uintptr_t)address, bytes});
+    return true;
+}
+
 static bool settings(const char *name, size_t a) {
     if (strcmp(name, "context") == 0) say(name, cuCtxCreate_v2(&context, 0, 0));
     else if (strcmp(name, "destroy") == 0) say(name, cuCtxDestroy_v2(context));
@@ -220,7 +241,7 @@ int main(int count, char **words) {
         char name[32] = "";
         size_t a = 0, b = 0, c = 0;
         sscanf(words[index], "%31[^:]:%zu:%zu:%zu", name, &a, &b, &c);
-        if (allocate(name, a, b, c) || settings(name, a)) continue;
+        if (allocate(name, a, b, c) || allocate_host(name, a) || settings(name, a)) continue;
         if (strcmp(name, "until") == 0) until(a);
         else if (strcmp(name, "churn") == 0) churn(a);
         else if (strcmp(name, "spin") == 0) spin(a);
