@@ -25,6 +25,14 @@ void stream_release(struct stream *stream) { __atomic_store_n(&stream->owned, 0,
 
 int streams_card(const struct stream *stream) { return stream->card; }
 
+/* What tells a stream from others; the struct itself is too large to be filled at each launch. */
+struct identity {
+    CUstream handle;
+    CUcontext context;
+    uint64_t thread;
+    int card;
+};
+
 static uint64_t this_thread(void) {
     static __thread uint64_t number;
     if (number == 0) number = (uint64_t)syscall(SYS_gettid);
@@ -41,7 +49,7 @@ static bool same(const struct stream *stream, CUstream handle, CUcontext context
            !__atomic_load_n(&stream->gone, __ATOMIC_ACQUIRE);
 }
 
-static struct stream *look_up(const struct stream *wanted, unsigned place) {
+static struct stream *look_up(const struct identity *wanted, unsigned place) {
     for (unsigned step = 0; step < STEPS_MAX; step++) {
         struct stream *stream = __atomic_load_n(&table[(place + step) % STREAMS_MAX], __ATOMIC_ACQUIRE);
         if (!stream) return NULL;
@@ -52,7 +60,7 @@ static struct stream *look_up(const struct stream *wanted, unsigned place) {
 
 /* A place is given back by marking its stream gone; the struct stays there for the next one, for a thread that found it
  * earlier may still look at it. */
-static struct stream *insert(const struct stream *wanted, unsigned place) {
+static struct stream *insert(const struct identity *wanted, unsigned place) {
     for (unsigned step = 0; step < STEPS_MAX; step++) {
         struct stream **there = &table[(place + step) % STREAMS_MAX], *stream = *there;
         if (stream && !(__atomic_load_n(&stream->gone, __ATOMIC_ACQUIRE) && stream_own(stream))) continue;
@@ -77,7 +85,7 @@ static struct stream *insert(const struct stream *wanted, unsigned place) {
 /* Explicit streams are told apart by their handle, so no question to the driver is needed; default streams exist once
  * per context, or once per context and thread. */
 struct stream *streams_find(CUstream handle) {
-    struct stream wanted = {.handle = handle};
+    struct identity wanted = {.handle = handle};
     wanted.thread = handle == CU_STREAM_PER_THREAD ? this_thread() : 0;
     bool implicit = handle == CU_STREAM_LEGACY || wanted.thread;
     if (implicit && real.cuCtxGetCurrent(&wanted.context) != CUDA_SUCCESS) return NULL;
