@@ -306,6 +306,14 @@ class Simulation:
         """How often a thread lost its turn because it slept outside the driver."""
         return int(self._read().stalls)
 
+    def queues_consistent(self) -> bool:
+        """With all processes gone: no engine counts work that is nobody's."""
+        state = self._read()
+        return all(
+            engine.active_count == 0 and engine.blocked == 0 and engine.work_queued_ns == engine.work_done_ns
+            for engine in state.engines
+        )
+
     def card(self, index: int = 0) -> Card:
         """A card as the last look of any process left it; a process that ended has left it exact."""
         state = self._read()
