@@ -80,7 +80,7 @@ def in_bytes(script: str) -> str:
 
 def answers(output: str) -> str:
     """One line; whole MiB as such."""
-    return "; ".join(re.sub(r"\b(\d{6,})\b", lambda m: f"{int(m[1]) // MIB}M", line) for line in output.splitlines())
+    return "; ".join(re.sub(r"\b(\d{6,20})\b", lambda m: f"{int(m[1]) // MIB}M", line) for line in output.splitlines())
 
 
 def until_it_waits(process: subprocess.Popen[str]) -> str:
@@ -248,6 +248,26 @@ def test_eight_processes_race_to_the_last_mib(make: Maker) -> None:
         for racer in racers:
             racer.communicate()
     assert container.charged_mib() == 0
+
+
+def test_threads_of_one_process(make: Maker) -> None:
+    container = make()
+    check(container, "threads:8:10M info alloc:64M", "threads 0; info 0 64M 364M; alloc 0")
+
+
+def test_memory_of_another_process_is_charged_to_that_one(make: Maker) -> None:
+    container = make(contexts=2)
+    with container.start("context alloc:32M export:0 wait") as exporter:
+        said = until_it_waits(exporter)
+        found = re.fullmatch(r"init 0; context 0; alloc 0; export 0 (\w+)", said)
+        assert found, said
+        with container.start(f"context open:{found[1]} wait close info wait") as importer:
+            assert until_it_waits(importer) == "init 0; context 0; open 0"
+            assert container.classes() == {"context": 2 * CONTEXT_MIB * MIB, "device": 32 * MIB}
+            go_on(importer)
+            assert until_it_waits(importer) == "close 0; info 0 32M 664M"
+            importer.communicate()
+        exporter.communicate()
 
 
 def kill_loop(container: Container, seed: int, rounds: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -179,6 +180,23 @@ def test_eight_processes_race_to_the_last_byte(program: Path, region: Region) ->
     assert line(again) == "1"
     assert [slot.pid for slot in region.usage().slots] == [again.pid]
     again.communicate()
+
+
+def test_processes_of_another_pid_namespace_are_left_alone(program: Path, region: Region) -> None:
+    """Their PIDs mean something else here: nobody may take them for dead."""
+    apart = ["unshare", "--fork", "--pid"]
+    if subprocess.run([*apart, "true"], capture_output=True).returncode != 0:
+        pytest.skip("needs the right to make a PID namespace")
+    environment = {"EGPU_REGION": str(region.path), "PATH": os.environ["PATH"]}
+    command = [*apart, program, "race", str(STEP_BYTES)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True) as other:
+        assert int(line(other)) == QUOTA_BYTES // STEP_BYTES
+        # Refused, looked for dead processes, found none.
+        check(program, region.path, "race 1", "0")
+        assert region.usage().cards[0].charged_bytes == QUOTA_BYTES
+        other.communicate()
+    assert region.usage().cards[0].charged_bytes == 0
 
 
 @pytest.mark.parametrize("seed", range(3))

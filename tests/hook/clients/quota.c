@@ -4,6 +4,9 @@
  *   host:B hostalloc:B register:B              page-locked
  *   free:K           frees the K-th allocation (from 0), in the way that fits
  *   until:B          cuMemAlloc of B bytes until it is refused: how many, and with what code
+ *   threads:N:B      N threads allocate B bytes and free them, again and again
+ *   export:K         prints the name under which another process opens the K-th allocation
+ *   open:NAME close  opens one of another process, closes it
  *   churn:B          allocates and frees until it is killed
  *   info total       cuMemGetInfo, cuDeviceTotalMem
  *   halves           cuMemGetInfo with a NULL for each of the two
@@ -16,6 +19,7 @@
  *   spin:MS          kernels of 1 ms, one after the other, for so long
  */
 #define _GNU_SOURCE
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -109,6 +113,64 @@ static void churn(size_t bytes) {
         else
             while (count > 0) cuMemFree_v2(held[--count]);
     }
+}
+
+enum { THREADS_MAX = 16, THREAD_ROUNDS = 2000 };
+
+/* Refused now and then, for there is not room for all; never anything else. */
+static void *allocate_and_free(void *argument) {
+    size_t bytes = *(size_t *)argument;
+    CUresult result = cuCtxSetCurrent(context);
+    for (int round = 0; round < THREAD_ROUNDS && result == CUDA_SUCCESS; round++) {
+        CUdeviceptr address;
+        result = cuMemAlloc_v2(&address, bytes);
+        if (result == CUDA_SUCCESS) result = cuMemFree_v2(address);
+        else if (result == CUDA_ERROR_OUT_OF_MEMORY) result = CUDA_SUCCESS;
+    }
+    return result == CUDA_SUCCESS ? NULL : argument;
+}
+
+static void threads(size_t count, size_t bytes) {
+    pthread_t running[THREADS_MAX];
+    unsigned failed = 0;
+    if (count > THREADS_MAX) count = THREADS_MAX;
+    for (size_t index = 0; index < count; index++) pthread_create(&running[index], NULL, allocate_and_free, &bytes);
+    for (size_t index = 0; index < count; index++) {
+        void *wrong;
+        pthread_join(running[index], &wrong);
+        failed += wrong != NULL;
+    }
+    printf("threads %u\n", failed);
+}
+
+static void export_allocation(size_t index) {
+    CUipcMemHandle handle = {{0}};
+    CUresult result = index < allocation_count ? cuIpcGetMemHandle(&handle, allocations[index].address)
+                                               : CUDA_ERROR_INVALID_VALUE;
+    printf("export %d ", result);
+    for (size_t byte = 0; byte < sizeof handle.reserved; byte++) printf("%02x", (unsigned char)handle.reserved[byte]);
+    printf("\n");
+}
+
+static CUresult open_allocation(const char *name, CUdeviceptr *address) {
+    CUipcMemHandle handle = {{0}};
+    for (size_t byte = 0; byte < sizeof handle.reserved; byte++) {
+        unsigned value;
+        if (sscanf(name + 2 * byte, "%2x", &value) != 1) return CUDA_ERROR_UNKNOWN;
+        handle.reserved[byte] = (char)value;
+    }
+    return cuIpcOpenMemHandle_v2(address, handle, 1);
+}
+
+static bool between_processes(const char *name, const char *word, size_t a, size_t b) {
+    static CUdeviceptr opened;
+    if (strcmp(name, "threads") == 0) threads(a, b);
+    else if (strcmp(name, "export") == 0) export_allocation(a);
+    else if (strcmp(name, "open") == 0) say(name, open_allocation(strchr(word, ':') + 1, &opened));
+    else if (strcmp(name, "close") == 0) say(name, cuIpcCloseMemHandle(opened));
+    else
+        return false;
+    return true;
 }
 
 static void spin(size_t milliseconds) {
@@ -242,6 +304,7 @@ int main(int count, char **words) {
         size_t a = 0, b = 0, c = 0;
         sscanf(words[index], "%31[^:]:%zu:%zu:%zu", name, &a, &b, &c);
         if (allocate(name, a, b, c) || allocate_host(name, a) || settings(name, a)) continue;
+        if (between_processes(name, words[index], a, b)) continue;
         if (strcmp(name, "until") == 0) until(a);
         else if (strcmp(name, "churn") == 0) churn(a);
         else if (strcmp(name, "spin") == 0) spin(a);
