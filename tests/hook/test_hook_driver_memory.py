@@ -296,6 +296,11 @@ def test_the_nth_allocation_fails_when_asked_to(tmp_path: Path) -> None:
     assert output == "first 0\nsecond 0\nthird 2\nfourth 0\n"
 
 
+def test_code_takes_room_when_asked_to(tmp_path: Path) -> None:
+    output = run("memory_classes", "modules", state=tmp_path / "state", cuda="13.0", EGPU_SIM_MODULE_MIB="6")
+    assert output == "loaded 6\nwith a global 8\nunloaded 0\nits context destroyed 0\n"
+
+
 def test_pages_come_in_slower_when_asked_to(tmp_path: Path) -> None:
     fault = {"EGPU_SIM_CLOCK": "virtual", "EGPU_SIM_FAULT": "slow_page_in:3"}
     output = run("memory_moving", "read_mostly", state=tmp_path / "state", cuda="13.0", **fault)

@@ -243,11 +243,31 @@ static void fault(void) {
     say("fourth", (int)cuMemAllocAsync(&address, 1, NULL));
 }
 
+/* EGPU_SIM_MODULE_MIB=6: code and its globals are on the card, as long as the module is loaded. */
+static void modules(void) {
+    CUmodule module;
+    CUdeviceptr global;
+    CUcontext context = begin(), own;
+    uint64_t before = used_mib();
+    MUST(cuModuleLoadData(&module, "any"));
+    say("loaded", (int64_t)(used_mib() - before));
+    MUST(cuModuleGetGlobal_v2(&global, NULL, module, "any"));
+    say("with a global", (int64_t)(used_mib() - before));
+    MUST(cuModuleUnload(module));
+    say("unloaded", (int64_t)(used_mib() - before));
+    MUST(cuCtxCreate_v2(&own, 0, 0));
+    MUST(cuModuleLoadData(&module, "any"));
+    MUST(cuCtxDestroy_v2(own));
+    MUST(cuCtxSetCurrent(context));
+    say("its context destroyed", (int64_t)(used_mib() - before));
+}
+
 int main(int argc, char **argv) {
     static const struct memory_case cases[] = {
         {"plain", plain},   {"refused", refused},   {"pitched", pitched},
         {"host", host},     {"arrays", arrays},     {"virtual", virtual_memory},
         {"copies", copies}, {"attributes", attributes}, {"fault", fault},
+        {"modules", modules},
     };
     return run_case(cases, sizeof cases / sizeof cases[0], argc, argv);
 }

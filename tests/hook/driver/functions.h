@@ -37,6 +37,7 @@ struct sim_module {
     struct sim_context *context; /* NULL for a library */
     struct sim_function *functions;
     CUdeviceptr memory; /* of its globals, made when first asked for */
+    CUdeviceptr code; /* what the module itself takes of the card; 0 = nothing */
 };
 
 /* One launch with its parameters packed as the signature says; copied into nodes of graphs. */

@@ -52,6 +52,7 @@ void memory_free_range(struct memory_range *range) {
     switch (range->kind) {
     case MEMORY_PLAIN:
     case MEMORY_ARRAY:
+    case MEMORY_CODE:
         block_release(&range->block);
         break;
     case MEMORY_MANAGED:
@@ -151,7 +152,32 @@ CUresult sim_cuMemGetAddressRange_v2(CUdeviceptr *base, size_t *bytes, CUdevicep
     return range != NULL ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
 }
 
-/* The driver's own room for code, stacks and heaps of a context. */
+CUresult sim_code_make(struct sim_context *context, CUdeviceptr *address) {
+    uint64_t bytes = sim_environment("EGPU_SIM_MODULE_MIB", 0) << 20;
+    const struct sim_context *where = context != NULL ? context : sim_context_current();
+    if (bytes == 0 || where == NULL)
+        return CUDA_SUCCESS;
+    struct memory_range range = {
+        .bytes = bytes, .kind = MEMORY_CODE, .card = where->card, .context = MEMORY_HANDLE(context)};
+    memory_enter();
+    CUresult result = block_reserve(where->card, bytes, &range.block);
+    if (result == CUDA_SUCCESS) {
+        *address = range.address = range.block.address;
+        addresses_add(&range);
+    }
+    memory_leave();
+    return result;
+}
+
+void sim_code_end(CUdeviceptr address) {
+    memory_enter();
+    struct memory_range *range = addresses_find(address);
+    if (range != NULL && range->kind == MEMORY_CODE)
+        memory_free_range(range);
+    memory_leave();
+}
+
+/* The driver's own room for stacks and heaps of a context. */
 static CUresult context_made(struct sim_context *context) {
     uint64_t bytes = sim_environment("EGPU_SIM_CONTEXT_MIB", CONTEXT_MIB_DEFAULT) << 20;
     CUresult result = card_memory_charge(context->card, bytes);

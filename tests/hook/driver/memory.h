@@ -33,6 +33,7 @@ enum memory_kind {
     MEMORY_IMPORTED, /* another process' allocation, opened by its IPC handle */
     MEMORY_GRAPH,
     MEMORY_ARRAY,
+    MEMORY_CODE,
 };
 
 /* A piece of a card: whole granules, or a part of a slab of one granule. */

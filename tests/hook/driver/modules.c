@@ -29,6 +29,7 @@ static struct sim_module *module_of(const void *handle)
 static CUresult load(void **handle, struct sim_context *context)
 {
     struct sim_module *module;
+    CUresult result;
 
     if (handle == NULL)
         return CUDA_ERROR_INVALID_VALUE;
@@ -37,8 +38,12 @@ static CUresult load(void **handle, struct sim_context *context)
         return CUDA_ERROR_OUT_OF_MEMORY;
     module->magic = MODULE_MAGIC;
     module->context = context;
-    *handle = module;
-    return CUDA_SUCCESS;
+    result = sim_code_make(context, &module->code);
+    if (result == CUDA_SUCCESS)
+        *handle = module;
+    else
+        free(module);
+    return result;
 }
 
 static CUresult load_in_context(CUmodule *handle, const void *image)
@@ -100,6 +105,7 @@ static CUresult unload(void *handle)
         return CUDA_ERROR_INVALID_HANDLE;
     if (module->memory != 0)
         sim_cuMemFree_v2(module->memory);
+    sim_code_end(module->code);
     for (struct sim_function *function = module->functions; function != NULL; function = next) {
         next = function->next;
         function->magic = 0;

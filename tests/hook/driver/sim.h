@@ -313,6 +313,10 @@ CUresult sim_graph_memory_allocate(CUdeviceptr address); /* at each launch, by t
 CUresult sim_graph_memory_free(CUdeviceptr address);     /* likewise, by the free node */
 void sim_graph_memory_end(CUdeviceptr address);          /* the graph is destroyed */
 
+/* --- memory.c: the room a module takes of the card (EGPU_SIM_MODULE_MIB, default 0; libraries where a context is) ------ */
+CUresult sim_code_make(struct sim_context *context, CUdeviceptr *address);
+void sim_code_end(CUdeviceptr address);
+
 /* --- managed.c (memory): what a kernel that touches memory pays for pages that are not there ------------------------ */
 uint64_t sim_touch_managed(struct sim_context *context, CUdeviceptr pointer, uint64_t bytes);
 
