@@ -40,6 +40,8 @@ class Container:
     until_ms: int = 0
     """0: to the end."""
     hook: bool = True
+    same: bool = False
+    """Another process of the container before it."""
 
 
 @dataclass(frozen=True)
@@ -79,13 +81,14 @@ def share_card(containers: Sequence[Container], card: Card = FIFO, *, meanwhile:
     with Simulation(
         model=card.model, clock=card.clock, cuda=card.cuda, start=len(containers) + 1, env=environment
     ) as sim:
-        regions = make_neighbours(
-            sim.folder / "regions", [_limits(one) for one in containers], memory_bytes=MEMORY_BYTES
-        )
-        processes = [
-            sim.start([launcher_program(), *_arguments(one, end_ms)], hook=one.hook, region=region.path, rank=rank)
-            for rank, (one, region) in enumerate(zip(containers, regions, strict=True))
-        ]
+        apart = [_limits(one) for one in containers if not one.same]
+        regions = make_neighbours(sim.folder / "regions", apart, memory_bytes=MEMORY_BYTES)
+        processes: list[subprocess.Popen[str]] = []
+        of_container = -1
+        for rank, one in enumerate(containers):
+            of_container += not one.same
+            words = [launcher_program(), *_arguments(one, end_ms)]
+            processes.append(sim.start(words, hook=one.hook, region=regions[of_container].path, rank=rank))
         watch: list[str | Path] = [launcher_program(), f"observe_ms={WARM_UP_MS}", f"until_ms={end_ms}"]
         observer = sim.start(watch, rank=len(containers))
         if meanwhile is not None:

@@ -1,0 +1,149 @@
+"""Launches through the hook on the simulated driver: quotas, priorities, and what must not be touched."""
+
+import subprocess
+import time
+from pathlib import Path
+
+import building
+import pytest
+from agent import Region, make_region
+from contention import MEMORY_BYTES, UUID, Card, Container, share_card
+from latency import measure
+from simulation import Simulation
+
+from egpu_runtime.agent.region import CardLimits
+
+MODELS = ("fifo", "timeslice")
+POINT = 0.01
+SHORT_MS = 1000
+
+
+def check(given: tuple[tuple[Container, ...], Card], expected: tuple[float, ...]) -> None:
+    """Shares of the card within a point, and the grain of one kernel in the time that was watched."""
+    containers, card = given
+    shares = share_card(containers, card).shares
+    for one, share, wanted in zip(containers, shares, expected, strict=True):
+        grain = one.kernel_us / (1000 * card.measured_ms)
+        assert abs(share - wanted) <= POINT + grain, f"{shares}, expected {expected}"
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("cuda", building.CUDA_VERSIONS)
+@pytest.mark.parametrize(
+    "containers",
+    [
+        (Container(0.3, 10), Container(0.7, 200)),
+        (Container(0.05, 1000), Container(0.95, 50)),
+        (Container(0.5, 20000), Container(0.2, 200), Container(0.3, 1000)),
+    ],
+)
+def test_hard_quotas(containers: tuple[Container, ...], cuda: str, model: str) -> None:
+    card = Card(model, cuda=cuda, measured_ms=SHORT_MS)
+    check((containers, card), tuple(one.quota for one in containers))
+
+
+@pytest.mark.parametrize("mode", ["plain", "graph", "cooperative", "ex"])
+@pytest.mark.parametrize("wait", [False, True])
+def test_every_kind_of_launch_is_limited(mode: str, wait: bool) -> None:
+    one = Container(0.2, 500, mode=mode, wait=wait)  # type: ignore[arg-type]
+    check(((one,), Card(measured_ms=SHORT_MS)), (0.2,))
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_processes_of_a_container_share_its_quota(model: str) -> None:
+    containers = (Container(0.4, 200), Container(0.4, 200, same=True), Container(0.6, 1000))
+    shares = share_card(containers, Card(model, measured_ms=SHORT_MS)).shares
+    assert abs(shares[0] + shares[1] - 0.4) <= POINT, shares
+    assert abs(shares[2] - 0.6) <= POINT, shares
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_soft_policy_leaves_nothing_and_gives_way(model: str) -> None:
+    card = Card(model, measured_ms=SHORT_MS)
+    check(((Container(0.1, 1000, policy="soft"),), card), (1.0,))
+    check(((Container(0.1, 1000, policy="soft"), Container(0.6, 200)), card), (0.4, 0.6))
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("low_us", [50, 5000])
+def test_high_priority_waits_for_one_kernel_of_low(model: str, low_us: int) -> None:
+    row = measure(model, 100, low_us, measured_ms=SHORT_MS)
+    assert not row.missed, row
+
+
+def test_a_quota_changes_while_the_task_runs() -> None:
+    def change(regions: list[Region], processes: list[subprocess.Popen[str]]) -> None:
+        assert processes
+        time.sleep(0.6)
+        regions[0].change(0, core_quota=0.6)
+
+    card = Card(clock="wall", measured_ms=800)
+    outcome = share_card((Container(0.1, 1000),), card, meanwhile=change)
+    assert 0.4 < outcome.shares[0] < 0.7, outcome.shares
+
+
+def test_a_killed_neighbour_is_an_idle_one() -> None:
+    def kill(regions: list[Region], processes: list[subprocess.Popen[str]]) -> None:
+        assert regions
+        time.sleep(0.6)
+        processes[0].kill()
+        processes[0].communicate()
+
+    card = Card(clock="wall", measured_ms=800)
+    containers = (Container(0.9, 1000), Container(0.1, 1000, policy="soft"))
+    outcome = share_card(containers, card, meanwhile=kill)
+    assert outcome.shares[0] == 0
+    assert outcome.shares[1] > 0.5, outcome.shares
+
+
+SCRIPTS = (
+    "open:0 launch:1:30:3 capture:1:0 launch:1:100 launch:1:50 capturing:1 endcapture:1:1 capturing:1 nodes:1 "
+    "instantiate:1 graph:1:1 graph:1:1 sync:1",
+    "open:0 launch:2:30:3 capture:1:0 launch:1:10 record:1:1 waitevent:2:1 launch:2:30 record:2:2 waitevent:1:2 "
+    "endcapture:1:1 nodes:1",
+    "open:0 launch:3:10:20 capture:1:0 launch:3:10:20 launch:1:5 launch:3:10:20 sync:3 endcapture:1:1 nodes:1",
+    "open:0 launch:3:10:20 capture:1:1 launch:3:10:20 launch:1:5 sync:3 endcapture:1:1 nodes:1 launch:1:10:20 sync:1",
+    "open:0 capture:1:0 launch:1:5 host:1:7 launch:1:5 endcapture:1:1 nodes:1 instantiate:1 graph:1:1 graph:1:1 sync:1",
+    "open:0 capture:1:0 sync:1 launch:1:1 endcapture:1:1 launch:1:9 sync:1",
+    "open:0 launch:1:10:20 fork launch:1:10:20 sync:1",
+)
+
+
+def _lines(output: str) -> list[str]:
+    """Without moments, which calls of the hook shift."""
+    return [line.split(" at ")[0] for line in output.splitlines()]
+
+
+@pytest.mark.parametrize("priority", [0, 1])
+@pytest.mark.parametrize("given", SCRIPTS)
+def test_captures_and_errors_are_those_of_the_driver(given: str, priority: int) -> None:
+    program = building.client("time_script", "-lcuda")
+    outputs = []
+    for hook in (False, True):
+        with Simulation() as sim:
+            limits = CardLimits(uuid=UUID, memory_quota_bytes=MEMORY_BYTES, core_quota=0.5, priority=priority)  # type: ignore[arg-type]
+            region = make_region(sim.folder / "region", cards=[limits])
+            outputs.append(_lines(sim.run([program, *given.split()], hook=hook, region=region.path)))
+    assert outputs[0] == outputs[1]
+
+
+def test_host_functions_are_not_held() -> None:
+    program = building.client("callback_launch", "-lcuda")
+    with Simulation() as sim:
+        limits = CardLimits(uuid=UUID, memory_quota_bytes=MEMORY_BYTES, core_quota=0.05)
+        region = make_region(sim.folder / "region", cards=[limits])
+        lines = dict(line.split() for line in sim.run([program], hook=True, region=region.path).splitlines())
+    assert int(lines["inside"]) < 100
+    assert int(lines["outside"]) > 500_000
+
+
+@pytest.mark.parametrize("inert", [True, False])
+def test_without_a_readable_region_launches_pass(tmp_path: Path, inert: bool) -> None:
+    (tmp_path / "limits").write_bytes(b"not limits" * 1000)
+    program = building.client("time_script", "-lcuda")
+    script = ["open:0", "launch:1:1000:50", "sync:1", "now"]
+    with Simulation(env={"EGPU_SIM_CALL_NS": "0"}) as sim:
+        process = sim.start([program, *script], hook=True, env={"EGPU_REGION": "" if inert else str(tmp_path)})
+        output, errors = process.communicate(timeout=30)
+    assert (process.returncode, output) == (0, "now 50000\n")
+    assert len(errors.splitlines()) == (not inert), errors
