@@ -12,6 +12,9 @@
 // dlvsym(RTLD_NEXT, "dlsym", ...) would do if this library did not export dlvsym as well; a versioned reference to the C
 // library's binds to our own export, which has no version. So the tables are read: dl_iterate_phdr needs no lookup.
 
+// No string functions of the C library on the way to the first answer: a sanitizer stands in for them, and asks dlsym where
+// theirs are before it can serve anybody.
+
 struct tables {
     const ElfW(Sym) *symbols;
     const char *names;
@@ -22,6 +25,16 @@ struct tables {
 
 static struct loader loader;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static bool begins_with(const char *text, const char *beginning) {
+    while (*beginning != 0 && *text == *beginning) text++, beginning++;
+    return *beginning == 0;
+}
+
+static bool same(const char *one, const char *other) {
+    while (*one != 0 && *one == *other) one++, other++;
+    return *one == *other;
+}
 
 static struct tables read_dynamic(const struct dl_phdr_info *object, const ElfW(Dyn) *entry) {
     struct tables tables = {0};
@@ -61,14 +74,14 @@ static void *defined(const struct dl_phdr_info *object, const struct tables *tab
     for (uint32_t i = 1; i < count; i++) {
         const ElfW(Sym) *symbol = &tables->symbols[i];
         if (symbol->st_shndx == SHN_UNDEF || (symbol->st_info & 0xfU) != STT_FUNC) continue;
-        if (strcmp(tables->names + symbol->st_name, name) == 0) return (void *)(object->dlpi_addr + symbol->st_value);
+        if (same(tables->names + symbol->st_name, name)) return (void *)(object->dlpi_addr + symbol->st_value);
     }
     return NULL;
 }
 
 static bool is_c_library(const char *name) {
-    return strncmp(name, "libc.so", 7) == 0 || strncmp(name, "libdl.so", 8) == 0 || strncmp(name, "ld-musl", 7) == 0 ||
-           strncmp(name, "libc.musl", 9) == 0;
+    return begins_with(name, "libc.so") || begins_with(name, "libdl.so") || begins_with(name, "ld-musl") ||
+           begins_with(name, "libc.musl");
 }
 
 static int visit(struct dl_phdr_info *object, size_t size, void *unused) {
@@ -105,5 +118,5 @@ bool loader_is_driver(const char *file) {
     if (file == NULL) return false;
     const char *name = strrchr(file, '/');
     name = name == NULL ? file : name + 1;
-    return strncmp(name, "libcuda.so", 10) == 0 || strncmp(name, "libnvidia-ml.so", 15) == 0;
+    return begins_with(name, "libcuda.so") || begins_with(name, "libnvidia-ml.so");
 }

@@ -95,11 +95,6 @@ static unsigned first_of_base(const char *base) {
     return low;
 }
 
-bool route_name_is_driver(const char *name) {
-    return name != NULL && ((name[0] == 'c' && name[1] == 'u' && name[2] >= 'A' && name[2] <= 'Z') ||
-                            strncmp(name, "nvml", 4) == 0);
-}
-
 void *route_substitute_name(const char *name, void *address) {
     const struct route *route = route_by_name(name);
     if (route == NULL) {
