@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -44,6 +45,10 @@ class Task:
     priority: Literal[0, 1] = 1
     oversubscription: bool = True
     resident_part_min: float = 0
+    container: int | None = None
+    """Tasks of the same number are processes of one container; None: one of its own."""
+    dies: bool = False
+    """Killed by somebody in the middle of its work: no outcome is expected of it."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +83,6 @@ def run_tasks(
     """Runs the tasks side by side on the virtual clock; without the hook they use managed memory and the driver alone
     moves their pages. Raises AssertionError when one of them fails."""
     with tempfile.TemporaryDirectory() as folder:
-        limits = [_limits(task, card_mib << 20) for task in tasks]
-        regions = make_neighbours(Path(folder) / "regions", limits, memory_bytes=card_mib << 20)
-        client = str(building.client("paged", "-lcuda", f"-I{building.DRIVER}"))
         common = {
             "PATH": os.environ["PATH"],
             "LD_LIBRARY_PATH": str(building.driver(cuda)),
@@ -92,16 +94,28 @@ def run_tasks(
             "EGPU_SIM_START": str(len(tasks)),
             "EGPU_SIM_CONTEXT_MIB": "1",
         }
+        if hook:
+            common["LD_PRELOAD"] = str(building.hook())
+        regions = _regions(tasks, Path(folder) / "regions", card_mib << 20)
+        client = str(building.client("paged", "-lcuda", f"-I{building.DRIVER}"))
         processes = []
         for rank, (task, region) in enumerate(zip(tasks, regions, strict=True)):
-            own = {**common, "EGPU_SIM_RANK": str(rank), "EGPU_REGION": str(region.path)}
-            if hook:
-                own["LD_PRELOAD"] = str(building.hook())
+            own = {**common, "EGPU_SIM_RANK": str(rank), "EGPU_REGION": str(region)}
             command = [client, *_arguments(task, card_mib), f"managed={int(not hook)}"]
             processes.append(
                 subprocess.Popen(command, env=own, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
             )
-        return [Outcome(**json.loads(_finish(process))) for process in processes]
+        outputs = [_finish(process, dies=task.dies) for process, task in zip(processes, tasks, strict=True)]
+        return [Outcome(**json.loads(output)) for output in outputs if output]
+
+
+def _regions(tasks: Sequence[Task], folder: Path, card_bytes: int) -> list[Path]:
+    """For each task the folder of its container."""
+    numbers = [f"of its own {rank}" if task.container is None else task.container for rank, task in enumerate(tasks)]
+    containers = list(dict.fromkeys(numbers))
+    limits = [_limits(tasks[numbers.index(number)], card_bytes) for number in containers]
+    regions = make_neighbours(folder, limits, memory_bytes=card_bytes)
+    return [regions[containers.index(number)].path for number in numbers]
 
 
 def _limits(task: Task, card_bytes: int) -> CardLimits:
@@ -119,16 +133,17 @@ def _arguments(task: Task, card_mib: int) -> list[str]:
     values = {"mib": int(task.part * card_mib), "kernels": task.kernels, "kernel_us": task.kernel_us}
     values |= {"pieces": task.pieces, "burst": task.burst, "pause_us": task.pause_us, "ahead": task.ahead}
     values |= {"from_ms": task.from_ms, "until_ms": task.until_ms}
+    values |= {"dies": int(task.dies)}
     return [f"{name}={value}" for name, value in values.items()]
 
 
-def _finish(process: subprocess.Popen[str]) -> str:
+def _finish(process: subprocess.Popen[str], *, dies: bool) -> str:
     try:
         output, errors = process.communicate(timeout=RUN_SECONDS_MAX)
     except subprocess.TimeoutExpired:
         process.kill()
         raise
-    assert process.returncode == 0, f"{process.args}: {process.returncode} {errors}"
+    assert process.returncode == (-signal.SIGKILL if dies else 0), f"{process.args}: {process.returncode} {errors}"
     return output
 
 

@@ -59,3 +59,23 @@ def test_without_oversubscription_the_card_is_the_end() -> None:
 def test_a_task_that_ended_is_not_waited_for() -> None:
     short, long = run_tasks([Task(0.9, 100), Task(0.9, 1000)], card_mib=SMALL_MIB)
     assert long.seconds < (short.work_seconds + long.work_seconds) * 1.2, (short, long)
+
+
+def test_a_killed_holder_loses_its_turn() -> None:
+    (survivor,) = run_tasks([Task(0.9, 1000, dies=True), Task(0.9, 2000)], card_mib=SMALL_MIB)
+    assert survivor.seconds < survivor.work_seconds + 5 + 3 + 12, "work, the dead one's half, moves, and its last sign"
+
+
+def test_an_idle_task_gives_its_place_away_and_comes_back() -> None:
+    idle = Task(0.9, 200, burst=100, pause_us=40_000_000)
+    busy = Task(0.9, 2000)
+    first, second = run_tasks([idle, busy], card_mib=SMALL_MIB)
+    assert second.seconds < second.work_seconds + 10, second
+    assert min(first.moved_in_mib, first.moved_out_mib) > 0, first
+    assert first.wait_ns_max < 12e9, first
+
+
+def test_processes_of_one_container_have_its_turn_together() -> None:
+    pair = [Task(0.45, 1500, container=1), Task(0.45, 1500, container=1)]
+    outcomes = run_tasks([*pair, Task(0.9, 3000, container=2)], card_mib=SMALL_MIB)
+    check(outcomes, turn_taking_min=0.95, moved=True)

@@ -2,10 +2,12 @@
  *
  * paged KEY=VALUE ...   mib=1024 pieces=8 kernel_us=10000 kernels=1000 from_ms=0 until_ms=0 (0: all kernels)
  *                       managed=0 (1: cuMemAllocManaged, as a program that knows of paging would)
+ *                       dies=0 (1: half way, by SIGKILL, with work on the card)
  *                       burst=1 pause_us=0 (after each burst) ahead=1 (kernels submitted before one is waited for)
  * One line of JSON: start_ns, end_ns, kernels, wait_ns_max (the longest time for one burst), free_mib and total_mib as the
  * application sees them, and from the driver's own books moved_in_mib and moved_out_mib. */
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,7 +46,7 @@ CUresult cuLaunchKernel(CUfunction, unsigned int, unsigned int, unsigned int, un
 #define MIB ((uint64_t)1 << 20)
 
 struct task {
-    uint64_t pieces, piece_bytes, kernels, burst, ahead, pause_ns, until_ns;
+    uint64_t pieces, piece_bytes, kernels, burst, ahead, pause_ns, until_ns, dies;
     uint32_t kernel_us;
     CUdeviceptr memory[PIECES_MAX];
     CUfunction function;
@@ -94,6 +96,7 @@ static uint64_t run(struct task *task, uint64_t *done) {
         for (uint64_t each = 0; each < task->burst && *done < task->kernels; each++, ++*done) {
             void *parameters[] = {&task->memory[*done % task->pieces], &task->piece_bytes, &task->kernel_us};
             MUST(cuLaunchKernel(task->function, 1, 1, 1, 1, 1, 1, 0, task->stream, parameters, NULL));
+            if (task->dies && *done == task->kernels / 2) kill(getpid(), SIGKILL);
             if (*done % task->ahead == 0) MUST(cuStreamSynchronize(task->stream));
         }
         MUST(cuStreamSynchronize(task->stream));
@@ -128,7 +131,7 @@ static void print_result(const struct task *task, uint64_t start_ns, uint64_t en
 
 int main(int count, char **arguments) {
     struct task task = {.pieces = option(count, arguments, "pieces", 8), .kernels = option(count, arguments, "kernels", 1000),
-                        .burst = option(count, arguments, "burst", 1), .ahead = option(count, arguments, "ahead", 1),
+                        .burst = option(count, arguments, "burst", 1), .dies = option(count, arguments, "dies", 0), .ahead = option(count, arguments, "ahead", 1),
                         .pause_ns = option(count, arguments, "pause_us", 0) * 1000,
                         .kernel_us = (uint32_t)option(count, arguments, "kernel_us", 10000)};
     CUdevice device;
