@@ -3,17 +3,16 @@
 
 #include <elf.h>
 #include <link.h>
-#include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 // dlvsym(RTLD_NEXT, "dlsym", ...) would do if this library did not export dlvsym as well; a versioned reference to the C
-// library's binds to our own export, which has no version. So the tables are read: dl_iterate_phdr needs no lookup.
-
-// No string functions of the C library on the way to the first answer: a sanitizer stands in for them, and asks dlsym where
-// theirs are before it can serve anybody.
+// library's binds to our own export, which has no version. So the tables are read.
+//
+// And no function is called on the way to the first answer, not even dl_iterate_phdr or strcmp: a sanitizer's runtime stands
+// in for them, and asks dlsym where theirs are before it can serve anybody.
 
 struct tables {
     const ElfW(Sym) *symbols;
@@ -24,7 +23,6 @@ struct tables {
 };
 
 static struct loader loader;
-static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static bool begins_with(const char *text, const char *beginning) {
     while (*beginning != 0 && *text == *beginning) text++, beginning++;
@@ -36,13 +34,13 @@ static bool same(const char *one, const char *other) {
     return *one == *other;
 }
 
-static struct tables read_dynamic(const struct dl_phdr_info *object, const ElfW(Dyn) *entry) {
+static struct tables read_dynamic(const struct link_map *object) {
     struct tables tables = {0};
     size_t own_name = 0;
-    for (; entry->d_tag != DT_NULL; entry++) {
+    for (const ElfW(Dyn) *entry = object->l_ld; entry->d_tag != DT_NULL; entry++) {
         // The loader relocates these in place, except in objects it may not write to (the vDSO).
         ElfW(Addr) value = entry->d_un.d_ptr;
-        ElfW(Addr) address = value < object->dlpi_addr ? value + object->dlpi_addr : value;
+        ElfW(Addr) address = value < object->l_addr ? value + object->l_addr : value;
         if (entry->d_tag == DT_SYMTAB) tables.symbols = (const ElfW(Sym) *)address;
         else if (entry->d_tag == DT_STRTAB) tables.names = (const char *)address;
         else if (entry->d_tag == DT_GNU_HASH) tables.gnu_hash = (const uint32_t *)address;
@@ -69,12 +67,12 @@ static uint32_t symbol_count(const struct tables *tables) {
     return last + 1;
 }
 
-static void *defined(const struct dl_phdr_info *object, const struct tables *tables, const char *name) {
+static void *defined(const struct link_map *object, const struct tables *tables, const char *name) {
     const uint32_t count = symbol_count(tables);
     for (uint32_t i = 1; i < count; i++) {
         const ElfW(Sym) *symbol = &tables->symbols[i];
         if (symbol->st_shndx == SHN_UNDEF || (symbol->st_info & 0xfU) != STT_FUNC) continue;
-        if (same(tables->names + symbol->st_name, name)) return (void *)(object->dlpi_addr + symbol->st_value);
+        if (same(tables->names + symbol->st_name, name)) return (void *)(object->l_addr + symbol->st_value);
     }
     return NULL;
 }
@@ -84,33 +82,33 @@ static bool is_c_library(const char *name) {
            begins_with(name, "libc.musl");
 }
 
-static int visit(struct dl_phdr_info *object, size_t size, void *unused) {
-    (void)size;
-    (void)unused;
-    for (int i = 0; i < object->dlpi_phnum; i++) {
-        if (object->dlpi_phdr[i].p_type != PT_DYNAMIC) continue;
-        struct tables tables = read_dynamic(object, (const ElfW(Dyn) *)(object->dlpi_addr + object->dlpi_phdr[i].p_vaddr));
-        if (tables.symbols == NULL || tables.names == NULL || !is_c_library(tables.own_name)) continue;
-        // glibc before 2.34 keeps all three in libdl, later ones in libc; either may be visited first.
-        void **found[] = {(void **)&loader.dlsym, (void **)&loader.dlvsym, (void **)&loader.dlmopen};
-        const char *names[] = {"dlsym", "dlvsym", "dlmopen"};
-        for (int k = 0; k < 3; k++) {
-            if (*found[k] == NULL) *found[k] = defined(object, &tables, names[k]);
-        }
+// glibc before 2.34 keeps all three in libdl, later ones in libc; either may come first.
+static void look_into(const struct link_map *object) {
+    struct tables tables = read_dynamic(object);
+    void **found[] = {(void **)&loader.dlsym, (void **)&loader.dlvsym, (void **)&loader.dlmopen};
+    static const char *const names[] = {"dlsym", "dlvsym", "dlmopen"};
+    if (tables.symbols == NULL || tables.names == NULL || !is_c_library(tables.own_name)) return;
+    for (int k = 0; k < 3; k++) {
+        if (__atomic_load_n(found[k], __ATOMIC_RELAXED) != NULL) continue;
+        __atomic_store_n(found[k], defined(object, &tables, names[k]), __ATOMIC_RELEASE);
     }
-    return 0;
 }
 
-static void find(void) {
-    dl_iterate_phdr(visit, NULL);
+static bool complete(void) {
+    return __atomic_load_n((void **)&loader.dlsym, __ATOMIC_ACQUIRE) != NULL &&
+           __atomic_load_n((void **)&loader.dlvsym, __ATOMIC_ACQUIRE) != NULL &&
+           __atomic_load_n((void **)&loader.dlmopen, __ATOMIC_ACQUIRE) != NULL;
+}
+
+// Threads that come at the same time find the same. The libraries a program starts with are never unloaded and are in
+// front of the list, so it needs no lock.
+const struct loader *loader_get(void) {
+    for (const struct link_map *object = _r_debug.r_map; object != NULL && !complete(); object = object->l_next)
+        look_into(object);
     if (loader.dlsym == NULL) {
         fputs("egpu: this C library has no dlsym: the hook cannot be used here\n", stderr);
         abort();
     }
-}
-
-const struct loader *loader_get(void) {
-    pthread_once(&once, find);
     return &loader;
 }
 

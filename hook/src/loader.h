@@ -11,7 +11,7 @@ struct loader {
     void *(*dlmopen)(long space, const char *file, int mode);
 };
 
-// Found once, by walking the symbol tables of the loaded libraries; ends the process with a sentence when the C library
+// Found once, in the symbol tables of the loaded libraries; ends the process with a sentence when the C library
 // has no dlsym, because then no program could have been started with this library in front.
 const struct loader *loader_get(void);
 
