@@ -191,6 +191,16 @@ not enabled 705
 left on the first 24
 freed from elsewhere 34
 """,
+    ("memory_moving", "graph_nodes"): """
+made 0
+launched 60
+usable outside 47
+trimmed to what lives 30
+freed twice 1
+trimmed 0
+more than the card 2
+nothing taken 0
+""",
     ("memory_processes", "pool_sharing"): """
 not made for it 1
 costs 0

@@ -186,6 +186,44 @@ static void graphs(void) {
     say("trimmed", (int64_t)(used_mib() - before));
 }
 
+/* Nodes made by hand; what a launch allocated may be freed by the application, and a full card refuses the launch. */
+static void graph_nodes(void) {
+    CUDA_MEM_ALLOC_NODE_PARAMS kept = {.poolProps = {.allocType = CU_MEM_ALLOCATION_TYPE_PINNED,
+                                                     .location = {CU_MEM_LOCATION_TYPE_DEVICE, 0}},
+                                       .bytesize = 30 * MIB};
+    CUDA_MEM_ALLOC_NODE_PARAMS freed = kept, huge = kept;
+    CUgraphNode nodes[3];
+    CUgraph graph, too_much;
+    CUgraphExec run;
+    unsigned value = 0;
+    begin_kernels();
+    uint64_t before = used_mib();
+    MUST(cuGraphCreate(&graph, 0));
+    MUST(cuGraphAddMemAllocNode(&nodes[0], graph, NULL, 0, &kept));
+    MUST(cuGraphAddMemAllocNode(&nodes[1], graph, &nodes[0], 1, &freed));
+    MUST(cuGraphAddMemFreeNode(&nodes[2], graph, &nodes[1], 1, freed.dptr));
+    MUST(cuGraphInstantiateWithFlags(&run, graph, 0));
+    say("made", (int64_t)(used_mib() - before));
+    MUST(cuGraphLaunch(run, stream));
+    MUST(cuStreamSynchronize(stream));
+    say("launched", (int64_t)(used_mib() - before));
+    MUST(cuMemsetD32_v2(kept.dptr, 47, 1));
+    MUST(cuMemcpyDtoH_v2(&value, kept.dptr, sizeof value));
+    say("usable outside", value);
+    MUST(cuDeviceGraphMemTrim(0));
+    say("trimmed to what lives", (int64_t)(used_mib() - before));
+    MUST(cuMemFreeAsync(kept.dptr, stream));
+    say("freed twice", (int)cuMemFreeAsync(kept.dptr, stream));
+    MUST(cuDeviceGraphMemTrim(0));
+    say("trimmed", (int64_t)(used_mib() - before));
+    huge.bytesize = 2048 * MIB;
+    MUST(cuGraphCreate(&too_much, 0));
+    MUST(cuGraphAddMemAllocNode(&nodes[0], too_much, NULL, 0, &huge));
+    MUST(cuGraphInstantiateWithFlags(&run, too_much, 0));
+    say("more than the card", (int)cuGraphLaunch(run, stream));
+    say("nothing taken", (int64_t)(used_mib() - before));
+}
+
 /* 512 MiB at 20 GiB/s take 25 ms; a pinned copy does not hold the caller. */
 static void copy_time(void) {
     CUdeviceptr address;
@@ -235,6 +273,7 @@ int main(int argc, char **argv) {
         {"managed", managed}, {"advice", advice}, {"read_mostly", read_mostly},
         {"pools", pools},     {"graphs", graphs}, {"copy_time", copy_time},
         {"two_cards", two_cards},
+        {"graph_nodes", graph_nodes},
     };
     return run_case(cases, sizeof cases / sizeof cases[0], argc, argv);
 }
