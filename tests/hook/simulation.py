@@ -103,9 +103,10 @@ class _Process(ctypes.Structure):
                 "calls_unsupported",
                 "threads",
                 "lost",
+                "expected",
             )
         ),
-        ("reserved", ctypes.c_uint64 * 7),
+        ("reserved", ctypes.c_uint64 * 6),
         ("shares", _Share * CARDS_MAX),
         ("lanes", ctypes.c_uint32 * ENGINES_MAX),
     )

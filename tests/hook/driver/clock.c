@@ -3,7 +3,6 @@
  * Virtual: exactly one participant runs, the one that holds the token; all others have named the time they want to
  * run again (or a key, or both). When the holder waits, the clock jumps to the least of those times. So a run is the
  * same however the machine schedules it, and costs no real waiting. */
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -84,6 +83,8 @@ void sim_end_participants(uint32_t process)
 {
     struct sim_state *state = sim_state();
 
+    state->expected -= (uint32_t)state->processes[process].expected;
+    state->processes[process].expected = 0;
     for (uint32_t place = 0; place < state->participants_high; place++)
         if (state->participant[place].pid != 0 && state->participant[place].process == process)
             free_place(state, place);
@@ -223,7 +224,8 @@ void sim_participate(void)
     own_attached = ++state->attachments;
     __atomic_store_n(&participant->attached, own_attached, __ATOMIC_RELEASE);
     state->participants++;
-    state->expected -= state->expected > 0;
+    state->expected -= process->expected > 0;
+    process->expected -= process->expected > 0;
     state->wakes[place] = state->now_ns;
     if (state->now_ns < state->next_wake_ns)
         state->next_wake_ns = state->now_ns;
@@ -352,48 +354,4 @@ void sim_wake_all(void)
     for (uint32_t place = 0; place < state->participants_high; place++)
         if (state->participant[place].pid != 0 && state->holder != place + 1)
             wake_place(state, place);
-}
-
-uint64_t egpuSimNow(void)
-{
-    return is_virtual() ? sim_now() : 0;
-}
-
-int egpuSimWait(uint64_t key, const uint32_t *word, uint32_t expected, uint64_t deadline_ns)
-{
-    if (__atomic_load_n(word, __ATOMIC_ACQUIRE) != expected)
-        return 0;
-    if (deadline_ns <= sim_now())
-        return ETIMEDOUT;
-    sim_wait_until(deadline_ns, key);
-    if (__atomic_load_n(word, __ATOMIC_ACQUIRE) != expected)
-        return 0;
-    return deadline_ns <= sim_now() ? ETIMEDOUT : EINTR;
-}
-
-void egpuSimWake(uint64_t key)
-{
-    sim_wake_key(key);
-}
-
-void egpuSimSleep(uint64_t ns)
-{
-    uint64_t until = sim_now() + ns;
-
-    while (sim_now() < until)
-        sim_wait_until(until, 0);
-}
-
-void egpuSimDetach(void)
-{
-    sim_detach();
-}
-
-void egpuSimExpect(uint32_t count)
-{
-    if (!is_virtual())
-        return;
-    sim_lock();
-    sim_state()->expected += count;
-    sim_unlock();
 }
