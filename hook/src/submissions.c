@@ -3,7 +3,6 @@
 #include "capture.h"
 #include "cards.h"
 #include "oversubscription.h"
-#include "oversubscription.h"
 
 #define COPY_BYTES_MIN (1u << 20) /* smaller ones are done before a wait would have begun */
 
@@ -17,7 +16,6 @@ void submission_begin(struct submission *submission, CUstream stream, const void
     int card = submission->stream ? streams_card(submission->stream) : card_current();
     oversubscription_gate(card);
     struct gate *gate = gate_of_card(card);
-    oversubscription_gate(card);
     if (!gate) return;
     gate_enter(gate, costs_key(function, grid, block), &submission->pass);
     submission->gate = gate;
