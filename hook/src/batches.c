@@ -58,7 +58,7 @@ static bool open_batch(struct stream *stream, const struct submission *submissio
     batch->others_busy_ns = others_busy_ns(submission->gate, stream);
     batch->contended = others_active(submission->gate, stream->launches + 1, pass->now_ns);
     if (stream->others_busy_ns == 0) stream->others_busy_ns = batch->others_busy_ns;
-    stream->last++;
+    __atomic_store_n(&stream->last, stream->last + 1, __ATOMIC_RELAXED);
     stream->open = 1;
     return true;
 }
@@ -140,7 +140,7 @@ static int reap_first(struct stream *stream, struct gate *gate) {
      * the end of the batch before. A kernel never measured has no use for that, its peers are those of its own time. */
     done.span.peers_busy_ns = busy_ns - (batch->unknown ? batch->others_busy_ns : stream->others_busy_ns);
     stream->others_busy_ns = busy_ns;
-    stream->first++;
+    __atomic_store_n(&stream->first, stream->first + 1, __ATOMIC_RELAXED);
     stream->launches -= batch->launches;
     bool more = stream->first != stream->last;
     if (done.launches > 0)
@@ -150,7 +150,10 @@ static int reap_first(struct stream *stream, struct gate *gate) {
 
 static bool reap_stream(struct stream *stream, struct gate *gate, bool close) {
     bool any = false;
-    if (stream->first == stream->last || !stream_own(stream)) return false;
+    /* A look without owning the stream: what is missed now is found at the next look. */
+    if (__atomic_load_n(&stream->first, __ATOMIC_RELAXED) == __atomic_load_n(&stream->last, __ATOMIC_RELAXED) ||
+        !stream_own(stream))
+        return false;
     struct capture_guard guard = capture_guard_begin();
     uint64_t now_ns = clock_now_ns();
     if (stream->open && (close || now_ns > stream->work_end_ns + OPEN_NS_MAX)) close_batch(stream);

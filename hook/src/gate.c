@@ -236,7 +236,8 @@ static void take(struct gate *gate, const struct surroundings *around, struct ga
     struct cost_entry *entry = costs_find(&gate->costs, pass->key);
     pass->learned_ns = entry->cost_ns;
     pass->clean_wanted = costs_due(entry, pass->now_ns) || pass->probe;
-    if (gate->launches++ == 0) gate->head_ns = pass->learned_ns;
+    if (gate->launches == 0) store(&gate->head_ns, pass->learned_ns);
+    __atomic_store_n(&gate->launches, gate->launches + 1, __ATOMIC_RELAXED); /* Looked at without the lock. */
     gate->ahead_ns += pass->learned_ns;
     gate->unknown += pass->learned_ns == 0;
     gate->work_end_ns = most(gate->work_end_ns, pass->now_ns) + pass->learned_ns;
@@ -253,7 +254,7 @@ static void take(struct gate *gate, const struct surroundings *around, struct ga
 
 static void reap_when_due(struct gate *gate, uint64_t now_ns) {
     if (__atomic_load_n(&gate->launches, __ATOMIC_RELAXED) == 0 || now_ns < load(&gate->reap_at_ns)) return;
-    store(&gate->reap_at_ns, now_ns + least(most(gate->head_ns / 4, REAP_NS), THROTTLE_MS));
+    store(&gate->reap_at_ns, now_ns + least(most(load(&gate->head_ns) / 4, REAP_NS), THROTTLE_MS));
     batches_reap(gate, false);
 }
 
@@ -288,7 +289,7 @@ void gate_enter(struct gate *gate, uint64_t key, struct gate_pass *pass) {
 
 static void remove_ahead(struct gate *gate, uint64_t learned_ns, uint32_t launches, uint32_t unknown) {
     gate->ahead_ns -= least(gate->ahead_ns, learned_ns);
-    gate->launches -= launches < gate->launches ? launches : gate->launches;
+    __atomic_store_n(&gate->launches, launches < gate->launches ? gate->launches - launches : 0, __ATOMIC_RELAXED);
     gate->unknown -= unknown < gate->unknown ? unknown : gate->unknown;
 }
 
@@ -325,7 +326,7 @@ uint64_t gate_finish(struct gate *gate, const struct gate_batch *batch, uint64_t
     if (batch->idle_start && span.learned_ns && cost_ns > span.learned_ns && cost_ns <= span.learned_ns + GAP_NS)
         cost_ns = span.learned_ns;
     remove_ahead(gate, batch->learned_ns, batch->launches, batch->unknown);
-    gate->head_ns = least(next_learned_ns, gate->ahead_ns);
+    store(&gate->head_ns, least(next_learned_ns, gate->ahead_ns));
     uint64_t behind_ns = gate->ahead_ns - gate->head_ns;
     gate->work_end_ns = least(most(gate->work_end_ns, now_ns + behind_ns), now_ns + gate->ahead_ns);
     bool idle = gate->launches == 0;
