@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from mmap import mmap
 from typing import Final, Literal
 
 from egpu_runtime.agent import region_layout as words
@@ -77,7 +78,11 @@ class SlotUsage:
 
     slot: int
     pid: int
+    """In the process's own PID namespace."""
     start_time: int
+    pid_namespace: int
+    """Inode, as /proc/<pid>/ns/pid has it on the host too."""
+    operation_count: int
     charged_bytes: Sequence[int]
     busy_ns: Sequence[int]
 
@@ -225,9 +230,32 @@ def _slot(data: bytes | bytearray | memoryview, slot: int, base: int, card_count
         slot=slot,
         pid=_get(data, "slot", "pid", base=base),
         start_time=_get(data, "slot", "start_time", base=base),
+        pid_namespace=_get(data, "slot", "pid_namespace", base=base),
+        operation_count=_get(data, "slot", "operation_count", base=base),
         charged_bytes=[sum(_classes(data, row).values()) for row in rows],
         busy_ns=[_get(data, "slot_card", "busy_ns", base=row) for row in rows],
     )
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the driver has for one process, as the agent finds it under the process's number on the host."""
+
+    slot: int
+    row: int
+    seen_bytes: int
+    operation_count: int
+    """Of the slot when the agent asked: if it has changed since, the hook takes no notice."""
+    now_ns: int
+    """CLOCK_MONOTONIC."""
+
+
+def put_seen(usage: bytearray | mmap, seen: Seen) -> None:
+    """Into the mapped file `usage`; the hook follows at its next allocation. The time goes last."""
+    base = _at("usage", "slots", seen.slot) + _at("slot", "cards", seen.row)
+    _put(usage, "slot_card", "seen_bytes", seen.seen_bytes, base=base)
+    _put(usage, "slot_card", "seen_operation_count", seen.operation_count, base=base)
+    _put(usage, "slot_card", "seen_ns", seen.now_ns, base=base)
 
 
 def _card(data: bytes | bytearray | memoryview, row: int, slots: Sequence[int]) -> CardUsage:
@@ -274,7 +302,7 @@ def _get(data: bytes | bytearray | memoryview, layout: str, name: str, *, base: 
     return value
 
 
-def _put(page: bytearray, layout: str, name: str, value: int, *, base: int = 0) -> None:
+def _put(page: bytearray | mmap, layout: str, name: str, value: int, *, base: int = 0) -> None:
     offset, form = place(layout, name)
     try:
         struct.pack_into(form, page, base + offset, value)

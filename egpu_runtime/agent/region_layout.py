@@ -94,6 +94,8 @@ LAYOUTS: Final[dict[str, Layout]] = {
             "last_submit_ns": Place("Q", 208, 8, 0),
             "launch_count": Place("Q", 216, 8, 0),
             "unlimited_count": Place("Q", 224, 8, 0),
+            "seen_operation_count": Place("Q", 232, 8, 0),
+            "seen_applied_ns": Place("Q", 240, 8, 0),
         },
     ),
     "slot": Layout(

@@ -96,7 +96,9 @@ struct egpu_slot_card {
     uint64_t last_submit_ns; /* CLOCK_REALTIME of the last submission; 0: none yet */
     uint64_t launch_count; /* gated submissions */
     uint64_t unlimited_count; /* submissions that passed because waiting had come to its bound */
-    char rest_[152];
+    uint64_t seen_operation_count; /* the slot's operation_count when seen_bytes was read; who writes seen_* writes seen_ns last */
+    uint64_t seen_applied_ns; /* the seen_ns that the charge has followed */
+    char rest_[136];
 };
 _Static_assert(sizeof(struct egpu_slot_card) == 384, "egpu_slot_card");
 _Static_assert(offsetof(struct egpu_slot_card, charged_bytes) == 0, "egpu_slot_card.charged_bytes");
@@ -113,6 +115,8 @@ _Static_assert(offsetof(struct egpu_slot_card, out_of_memory_count) == 200, "egp
 _Static_assert(offsetof(struct egpu_slot_card, last_submit_ns) == 208, "egpu_slot_card.last_submit_ns");
 _Static_assert(offsetof(struct egpu_slot_card, launch_count) == 216, "egpu_slot_card.launch_count");
 _Static_assert(offsetof(struct egpu_slot_card, unlimited_count) == 224, "egpu_slot_card.unlimited_count");
+_Static_assert(offsetof(struct egpu_slot_card, seen_operation_count) == 232, "egpu_slot_card.seen_operation_count");
+_Static_assert(offsetof(struct egpu_slot_card, seen_applied_ns) == 240, "egpu_slot_card.seen_applied_ns");
 
 /* one process */
 struct egpu_slot {

@@ -1,15 +1,13 @@
 #include "charges.h"
 
 #include "cards.h"
-#include "clock.h"
 #include "pools.h"
 #include "quota.h"
 #include "region.h"
+#include "true_up.h"
 #include "view_nvml.h"
 
 #include <pthread.h>
-
-static const uint64_t TRUE_UP_PERIOD_NS = 1000000000;
 
 static void count_refusal(int card) {
     struct egpu_slot_card *slot = region_slot_card(card);
@@ -44,13 +42,13 @@ CUresult charge_reserve(int card, uint32_t memory_class, uint64_t bytes) {
         return CUDA_SUCCESS;
     pthread_once(&once, watch_forks);
     if (card >= 0) {
-        charge_true_up(card, false);
+        true_up_sometimes(card);
         if (try_reserve(card, memory_class, bytes))
             return CUDA_SUCCESS;
         if (region_reap() > 0 && try_reserve(card, memory_class, bytes))
             return CUDA_SUCCESS;
         /* What the driver is seen to hold may have been more than it is now: pools were trimmed, modules unloaded. */
-        if (charge_true_up(card, true) && try_reserve(card, memory_class, bytes))
+        if (true_up_all(card) && try_reserve(card, memory_class, bytes))
             return CUDA_SUCCESS;
     } else if (region_state() == REGION_BROKEN) {
         region_complain("new GPU memory is refused, for this container's limits are not known");
@@ -127,35 +125,6 @@ void charge_release(const struct holding *holding) {
     }
     uint64_t kept = holding->owner != 0 && holding->kind == HOLDING_ADDRESS ? pool_keep(holding->owner, holding->bytes) : 0;
     charge_give_back(holding->card, holding->memory_class, holding->bytes - kept);
-}
-
-/* Who writes seen_bytes: the agent, which knows the process by its number on the host, or this process when libnvidia-ml
- * names it by its own number. */
-bool charge_true_up(int card, bool now) {
-    struct egpu_slot *slot = region_slot();
-    if (slot == NULL || card < 0)
-        return false;
-    struct egpu_slot_card *own = &slot->cards[card];
-    uint64_t time = clock_now_ns();
-    uint64_t last = __atomic_load_n(&own->seen_ns, __ATOMIC_RELAXED);
-    if (!now && last != 0 && time >= last && time - last < TRUE_UP_PERIOD_NS)
-        return false;
-    uint64_t operations = __atomic_load_n(&slot->operation_count, __ATOMIC_ACQUIRE);
-    uint64_t seen;
-    if (!view_nvml_seen(card, &seen))
-        return false;
-    if (!region_lock())
-        return false;
-    uint64_t before = quota_charge(own);
-    /* An allocation in between would be counted on one side only. */
-    if (region_slot() == slot && __atomic_load_n(&slot->operation_count, __ATOMIC_ACQUIRE) == operations) {
-        __atomic_store_n(&own->seen_bytes, seen, __ATOMIC_RELAXED);
-        __atomic_store_n(&own->seen_ns, time, __ATOMIC_RELAXED);
-        quota_true_up(region_card_usage(card), own, seen);
-    }
-    bool less = quota_charge(own) < before;
-    region_unlock();
-    return less;
 }
 
 CUresult charge_settle(CUresult result, const struct holding *holding, CUresult (*undo)(uint64_t key)) {

@@ -17,9 +17,6 @@ void charge_give_back_host(int card, uint64_t bytes);
 void charge_release(const struct holding *holding);
 /* Sets a class to what was measured, above the quota too. */
 void charge_set(int card, uint32_t memory_class, uint64_t bytes);
-/* Compares with what the driver says of this process, at most once a period unless `now`. true: the charge shrank. */
-bool charge_true_up(int card, bool now);
-
 /* The end of an allocation: on success the holding is noted, otherwise its bytes go back. Returns `result`, or
  * CUDA_ERROR_OUT_OF_MEMORY when the note could not be made and `undo` took the allocation back. */
 CUresult charge_settle(CUresult result, const struct holding *holding, CUresult (*undo)(uint64_t key));

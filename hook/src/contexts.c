@@ -4,6 +4,7 @@
 #include "cards.h"
 #include "charges.h"
 #include "measured.h"
+#include "seen.h"
 #include "oversubscription.h"
 #include "real.h"
 #include "region.h"
@@ -17,22 +18,27 @@ static uint64_t estimate(int card) {
     return limits != NULL && limits->context_bytes_estimate > 0 ? limits->context_bytes_estimate : CONTEXT_BYTES_ESTIMATE;
 }
 
+struct making {
+    struct measurement measured;
+    bool absent; /* the driver did not name this process before */
+};
+
 /* Refused before the driver makes it: a context that does not fit into the quota would take the neighbour's memory. */
-static CUresult admit(CUdevice device, struct measurement *measurement) {
+static CUresult admit(CUdevice device, struct making *making) {
     int card = card_of_device(device);
     /* With a broken region compute goes on, and that needs contexts; what is refused then is memory. */
     if (card == CARD_NONE || region_state() == REGION_BROKEN) {
-        *measurement = (struct measurement){.card = CARD_NONE};
+        *making = (struct making){.measured = {.card = CARD_NONE}};
         return CUDA_SUCCESS;
     }
     CUresult result = charge_reserve(card, EGPU_MEMORY_CONTEXT, card < 0 ? 0 : estimate(card));
     if (result == CUDA_SUCCESS)
-        *measurement = measure_begin(card);
+        *making = (struct making){.measured = measure_begin(card), .absent = seen_is_absent(card)};
     return result;
 }
 
-static CUresult settle(CUresult result, const struct measurement *measurement, const CUcontext *context) {
-    int card = measurement->card;
+static CUresult settle(CUresult result, const struct making *making, const CUcontext *context) {
+    int card = making->measured.card;
     if (card < 0)
         return result;
     uint64_t reserved = estimate(card);
@@ -40,7 +46,9 @@ static CUresult settle(CUresult result, const struct measurement *measurement, c
         charge_give_back(card, EGPU_MEMORY_CONTEXT, reserved);
         return result;
     }
-    uint64_t taken = measure_end(measurement, reserved);
+    uint64_t taken;
+    if (!seen_recognise(card, making->absent, &taken))
+        taken = measure_end(&making->measured, reserved);
     if (taken < reserved)
         charge_give_back(card, EGPU_MEMORY_CONTEXT, reserved - taken);
     else
@@ -69,19 +77,19 @@ void context_gone(CUcontext context) {
 }
 
 CUresult cuCtxCreate(CUcontext *context, unsigned int flags, CUdevice device) {
-    struct measurement m;
+    struct making m;
     CUresult result = admit(device, &m);
     return result != CUDA_SUCCESS ? result : settle(real.cuCtxCreate(context, flags, device), &m, context);
 }
 
 CUresult cuCtxCreate_v2(CUcontext *context, unsigned int flags, CUdevice device) {
-    struct measurement m;
+    struct making m;
     CUresult result = admit(device, &m);
     return result != CUDA_SUCCESS ? result : settle(real.cuCtxCreate_v2(context, flags, device), &m, context);
 }
 
 CUresult cuCtxCreate_v3(CUcontext *context, CUexecAffinityParam *affinity, int count, unsigned int flags, CUdevice device) {
-    struct measurement m;
+    struct making m;
     CUresult result = admit(device, &m);
     if (result != CUDA_SUCCESS)
         return result;
@@ -89,7 +97,7 @@ CUresult cuCtxCreate_v3(CUcontext *context, CUexecAffinityParam *affinity, int c
 }
 
 CUresult cuCtxCreate_v4(CUcontext *context, CUctxCreateParams *parameters, unsigned int flags, CUdevice device) {
-    struct measurement m;
+    struct making m;
     CUresult result = admit(device, &m);
     return result != CUDA_SUCCESS ? result : settle(real.cuCtxCreate_v4(context, parameters, flags, device), &m, context);
 }
@@ -141,7 +149,7 @@ static bool is_active(CUdevice device) {
 CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device) {
     if (region_state() == REGION_ABSENT || is_active(device))
         return real.cuDevicePrimaryCtxRetain(context, device);
-    struct measurement m;
+    struct making m;
     CUresult result = admit(device, &m);
     return result != CUDA_SUCCESS ? result : settle(real.cuDevicePrimaryCtxRetain(context, device), &m, context);
 }

@@ -1,6 +1,7 @@
 #include "view_nvml.h"
 
 #include "clock.h"
+#include "seen.h"
 #include "quota.h"
 #include "real.h"
 #include "region.h"
@@ -12,7 +13,6 @@
 #include <unistd.h>
 
 enum {
-    PROCESS_COUNT_MAX = 4096,
     UTILISATION_PERIOD_MS = 1000,
     PERCENT = 100,
 };
@@ -273,51 +273,8 @@ nvmlReturn_t nvmlSystemGetProcessName(unsigned int pid, char *name, unsigned int
     return real_nvml.nvmlSystemGetProcessName(pid, name, bytes);
 }
 
-/* ---- the driver's figure for this process ---- */
-
-static nvmlDevice_t devices[EGPU_CARD_COUNT_MAX];
-static enum { UNTRIED, USABLE, UNUSABLE } nvml_state;
-static pthread_mutex_t starting = PTHREAD_MUTEX_INITIALIZER;
-
-static bool start(void) {
-    pthread_mutex_lock(&starting);
-    if (nvml_state == UNTRIED)
-        nvml_state = route_load(ROUTE_NVML, true) && real_nvml.nvmlInit_v2() == NVML_SUCCESS ? USABLE : UNUSABLE;
-    bool usable = nvml_state == USABLE;
-    pthread_mutex_unlock(&starting);
-    return usable;
-}
-
-static nvmlDevice_t device_of(int card) {
-    nvmlDevice_t device = __atomic_load_n(&devices[card], __ATOMIC_ACQUIRE);
-    const struct egpu_card_limits *limits = region_limits(card);
-    if (device == NULL && limits != NULL && real_nvml.nvmlDeviceGetHandleByUUID(limits->uuid, &device) == NVML_SUCCESS)
-        __atomic_store_n(&devices[card], device, __ATOMIC_RELEASE);
-    return device;
-}
-
-bool view_nvml_seen(int card, uint64_t *bytes) {
-    if (card < 0 || card >= (int)EGPU_CARD_COUNT_MAX || !start())
-        return false;
-    nvmlDevice_t device = device_of(card);
-    unsigned int count = PROCESS_COUNT_MAX;
-    nvmlProcessInfo_t *list = device == NULL ? NULL : calloc(count, sizeof *list);
-    if (list == NULL)
-        return false;
-    bool found = false;
-    if (real_nvml.nvmlDeviceGetComputeRunningProcesses_v3(device, &count, list) == NVML_SUCCESS)
-        for (unsigned int index = 0; index < count && !found; index++) {
-            found = list[index].pid == (unsigned int)getpid() && list[index].usedGpuMemory != NVML_VALUE_NOT_AVAILABLE_ULL;
-            *bytes = list[index].usedGpuMemory;
-        }
-    free(list);
-    return found;
-}
-
 void view_nvml_after_fork(void) {
-    pthread_mutex_init(&starting, NULL);
     pthread_mutex_init(&sampling, NULL);
-    nvml_state = UNTRIED;
-    memset(devices, 0, sizeof devices);
     memset(samples, 0, sizeof samples);
+    seen_after_fork();
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import struct
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,10 +13,12 @@ from egpu_runtime.agent import region_layout as words
 from egpu_runtime.agent.region import (
     CardLimits,
     Member,
+    Seen,
     Usage,
     card_bytes,
     limits_bytes,
     place,
+    put_seen,
     read_usage,
 )
 
@@ -38,6 +41,13 @@ class Region:
         _rewrite(
             self.path / "limits", limits_bytes(self.cards, generation=self.generation), place("limits", "generation")
         )
+
+    def see(self, pid: int, row: int, seen_bytes: int) -> None:
+        """Tells the hook what the driver has for a process."""
+        slot = next(slot for slot in self.usage().slots if slot.pid == pid)
+        seen = Seen(slot.slot, row, seen_bytes, slot.operation_count, now_ns=time.monotonic_ns())
+        with (self.path / "usage").open("r+b") as file, mmap.mmap(file.fileno(), 0) as memory:
+            put_seen(memory, seen)
 
     def usage(self) -> Usage:
         """What the hook wrote. Raises RegionError before the first process came."""

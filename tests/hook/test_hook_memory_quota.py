@@ -250,6 +250,48 @@ def test_eight_processes_race_to_the_last_mib(make: Maker) -> None:
     assert container.charged_mib() == 0
 
 
+def test_what_the_driver_has_beyond_what_was_counted_is_charged(make: Maker) -> None:
+    """A byte takes a block of 2 MiB. A process that is refused looks at all of the container, idle ones too."""
+    container = make(contexts=2)
+    context = 2 * CONTEXT_MIB * MIB
+    with container.start("context alloc:1 wait free:0 wait") as idle:
+        until_it_waits(idle)
+        with container.start("context alloc:65M wait alloc:65M wait") as refused:
+            assert until_it_waits(refused) == "init 0; context 0; alloc 2"
+            assert container.classes() == {"context": context, "device": 1, "unaccounted": 2 * MIB - 1}
+            go_on(idle)
+            until_it_waits(idle)
+            go_on(refused)
+            assert until_it_waits(refused) == "alloc 2"
+            assert container.classes() == {"context": context}
+            refused.communicate()
+        idle.communicate()
+
+
+def test_the_agent_says_what_the_driver_has(make: Maker) -> None:
+    """As in a PID namespace of its own: libnvidia-ml does not know the process by its number here."""
+    container = make()
+    assert container.region is not None
+    alone = container.folder / "without_nvml"
+    alone.mkdir()
+    (alone / "libcuda.so.1").symlink_to(building.driver(container.cuda) / "libcuda.so.1")
+    container.extra["LD_LIBRARY_PATH"] = str(alone)
+    with container.start("context alloc:1M wait alloc:16M info wait alloc:1M wait alloc:16M wait") as process:
+        until_it_waits(process)
+        container.region.see(process.pid, 0, (CONTEXT_MIB + 50) * MIB)
+        go_on(process)
+        assert until_it_waits(process) == "alloc 2; info 0 14M 364M"
+        # What the agent read before an allocation says nothing about the time after it.
+        seen_before = container.region.usage().slots[0].operation_count
+        go_on(process)
+        assert until_it_waits(process) == "alloc 0"
+        assert container.region.usage().slots[0].operation_count > seen_before
+        container.region.see(process.pid, 0, (CONTEXT_MIB + 2) * MIB)
+        go_on(process)
+        assert until_it_waits(process) == "alloc 0"
+        process.communicate()
+
+
 def test_threads_of_one_process(make: Maker) -> None:
     container = make()
     check(container, "threads:8:10M info alloc:64M", "threads 0; info 0 64M 364M; alloc 0")

@@ -188,7 +188,7 @@ def test_processes_of_another_pid_namespace_are_left_alone(program: Path, region
     if subprocess.run([*apart, "true"], capture_output=True).returncode != 0:
         pytest.skip("needs the right to make a PID namespace")
     environment = {"EGPU_REGION": str(region.path), "PATH": os.environ["PATH"]}
-    command = [*apart, program, "race", str(STEP_BYTES)]
+    command = [*apart, str(program), "race", str(STEP_BYTES)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True) as other:
         assert int(line(other)) == QUOTA_BYTES // STEP_BYTES

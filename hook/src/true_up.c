@@ -1,0 +1,115 @@
+#include "true_up.h"
+
+#include "clock.h"
+#include "seen.h"
+#include "quota.h"
+#include "region.h"
+
+#include <stdlib.h>
+
+enum { SEEN_COUNT_MAX = 4096 };
+static const uint64_t TRUE_UP_PERIOD_NS = 1000000000;
+
+/* What was read of a slot before the driver was asked: an allocation in between would be counted on one side only. */
+struct look {
+    uint64_t pid;
+    uint64_t operation_count;
+    uint64_t bytes;
+    bool seen;
+};
+
+static struct look look_at(const struct egpu_slot *slot) {
+    struct look look = {.pid = __atomic_load_n(&slot->pid, __ATOMIC_ACQUIRE)};
+    look.operation_count = __atomic_load_n(&slot->operation_count, __ATOMIC_ACQUIRE);
+    return look;
+}
+
+static bool is_unchanged(const struct egpu_slot *slot, const struct look *look) {
+    return look->pid != 0 && __atomic_load_n(&slot->pid, __ATOMIC_ACQUIRE) == look->pid &&
+           __atomic_load_n(&slot->operation_count, __ATOMIC_ACQUIRE) == look->operation_count;
+}
+
+/* With the lock held. */
+static void apply(int card, struct egpu_slot *slot, const struct look *look, uint64_t now) {
+    struct egpu_slot_card *own = &slot->cards[card];
+    if (!look->seen || !is_unchanged(slot, look))
+        return;
+    __atomic_store_n(&own->seen_bytes, look->bytes, __ATOMIC_RELAXED);
+    __atomic_store_n(&own->seen_operation_count, look->operation_count, __ATOMIC_RELAXED);
+    __atomic_store_n(&own->seen_applied_ns, now, __ATOMIC_RELAXED);
+    __atomic_store_n(&own->seen_ns, now, __ATOMIC_RELEASE);
+    quota_true_up(region_card_usage(card), own, look->bytes);
+}
+
+/* What the agent wrote, which knows the processes by their numbers on the host. With the lock held. */
+static void apply_agents(int card, struct egpu_slot *slot) {
+    struct egpu_slot_card *own = &slot->cards[card];
+    uint64_t when = __atomic_load_n(&own->seen_ns, __ATOMIC_ACQUIRE);
+    if (when == __atomic_load_n(&own->seen_applied_ns, __ATOMIC_RELAXED))
+        return;
+    __atomic_store_n(&own->seen_applied_ns, when, __ATOMIC_RELAXED);
+    uint64_t operations = __atomic_load_n(&own->seen_operation_count, __ATOMIC_RELAXED);
+    if (operations == __atomic_load_n(&slot->operation_count, __ATOMIC_ACQUIRE))
+        quota_true_up(region_card_usage(card), own, __atomic_load_n(&own->seen_bytes, __ATOMIC_RELAXED));
+}
+
+static void find_all(int card, const struct egpu_slot *slots, struct look *looks, uint32_t count) {
+    uint64_t own_namespace = region_slot()->pid_namespace;
+    struct seen *list = calloc(SEEN_COUNT_MAX, sizeof *list);
+    unsigned int seen_count = list == NULL ? 0 : seen_all(card, list, SEEN_COUNT_MAX);
+    for (uint32_t index = 0; index < count && seen_count > 0; index++) {
+        /* Numbers of another PID namespace mean others. */
+        if (looks[index].pid == 0 || slots[index].pid_namespace != own_namespace)
+            continue;
+        for (unsigned int each = 0; each < seen_count && !looks[index].seen; each++) {
+            looks[index].seen = list[each].pid == looks[index].pid;
+            looks[index].bytes = list[each].bytes;
+        }
+    }
+    free(list);
+}
+
+bool true_up_all(int card) {
+    struct egpu_slot *slots = region_slots();
+    uint32_t count = region_slot_count();
+    struct look *looks = slots == NULL || region_slot() == NULL ? NULL : calloc(count, sizeof *looks);
+    if (looks == NULL)
+        return false;
+    for (uint32_t index = 0; index < count; index++)
+        looks[index] = look_at(&slots[index]);
+    find_all(card, slots, looks, count);
+    bool less = false;
+    if (region_lock()) {
+        uint64_t before = region_card_usage(card)->charged_bytes, now = clock_now_ns();
+        for (uint32_t index = 0; index < count; index++) {
+            if (looks[index].pid == 0)
+                continue;
+            apply_agents(card, &slots[index]);
+            apply(card, &slots[index], &looks[index], now);
+        }
+        less = region_card_usage(card)->charged_bytes < before;
+        region_unlock();
+    }
+    free(looks);
+    return less;
+}
+
+void true_up_sometimes(int card) {
+    struct egpu_slot *slot = region_slot();
+    if (slot == NULL)
+        return;
+    struct egpu_slot_card *own = &slot->cards[card];
+    uint64_t now = clock_now_ns();
+    uint64_t last = __atomic_load_n(&own->seen_ns, __ATOMIC_RELAXED);
+    bool agents = last != __atomic_load_n(&own->seen_applied_ns, __ATOMIC_RELAXED);
+    if (!agents && last != 0 && now >= last && now - last < TRUE_UP_PERIOD_NS)
+        return;
+    struct look look = look_at(slot);
+    look.seen = seen_own(card, &look.bytes);
+    if ((!look.seen && !agents) || !region_lock())
+        return;
+    if (agents)
+        apply_agents(card, slot);
+    apply(card, slot, &look, now);
+    region_unlock();
+}
