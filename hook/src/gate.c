@@ -7,7 +7,6 @@
 #include "batches.h"
 #include "clock.h"
 #include "oversubscription.h"
-#include "oversubscription.h"
 
 #define PAGE_MARGIN_NS 100000ull  /* a look a little late must not read as "idle" */
 #define GAP_NS 10000ull           /* from the call to the card on an empty stream: a real launch takes 3 to 8 us */
@@ -344,7 +343,6 @@ uint64_t gate_finish(struct gate *gate, const struct gate_batch *batch, uint64_t
     oversubscription_measured(gate->card, span.elapsed_ns, span.learned_ns, span.peers_busy_ns);
     /* Short kernels are measured in the row behind the first one, which alone pays the way to the card. */
     if (!batch->idle_start || idle || span.elapsed_ns >= PROBE_ALONE_NS) end_probe(gate, &around, !span.contended);
-    oversubscription_measured(gate->card, span.elapsed_ns, span.learned_ns, span.peers_busy_ns);
     if (idle && around.page && around.limits.priority == THROTTLE_HIGH)
         raise_to(&around.page->hold_until_ns, now_ns + THROTTLE_HOLD_NS);
     publish(gate, &around, now_ns, UINT64_MAX - PAGE_MARGIN_NS);
