@@ -163,14 +163,18 @@ static struct shared_card *share_again(int card, uint64_t generation) {
     return shared;
 }
 
-/* A card that is not shared is looked at again when the agent changed the limits. */
+/* A card that is not shared is looked at again when the agent changed the limits; one that is stays so, and this is on
+ * the way of every launch. */
 static struct shared_card *shared_card(int card) {
+    if (card < 0 || card >= (int)EGPU_CARD_COUNT_MAX)
+        return NULL;
+    struct shared_card *shared = __atomic_load_n(&shared_cards[card], __ATOMIC_ACQUIRE);
+    if (__builtin_expect(shared != NULL && __atomic_load_n(&shared->card, __ATOMIC_ACQUIRE) != NULL, 1))
+        return shared;
     if (region_limits(card) == NULL)
         return NULL;
     uint64_t generation = __atomic_load_n(&limits_now, __ATOMIC_ACQUIRE)->generation;
-    struct shared_card *shared = __atomic_load_n(&shared_cards[card], __ATOMIC_ACQUIRE);
-    if (shared == NULL || (__atomic_load_n(&shared->card, __ATOMIC_ACQUIRE) == NULL &&
-                           __atomic_load_n(&shared->generation, __ATOMIC_ACQUIRE) != generation))
+    if (shared == NULL || __atomic_load_n(&shared->generation, __ATOMIC_ACQUIRE) != generation)
         return share_again(card, generation);
     return shared;
 }
