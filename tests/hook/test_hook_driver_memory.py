@@ -343,13 +343,14 @@ def test_the_truth_of_who_moved_what(tmp_path: Path) -> None:
     assert truth(state)[0] == "0: most 1024 managed 0 in 200 out 1300 host 0"
 
 
-def test_killed_processes_leave_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("what", [(), ("pages",)], ids=["all kinds", "pages that move"])
+def test_killed_processes_leave_nothing(what: tuple[str, ...], tmp_path: Path) -> None:
     state, seeded = tmp_path / "state", random.Random(5)
     program = building.client("memory_loop", "-lcuda")
-    environment = environment_of(state, "13.0", EGPU_SIM_CONTEXT_MIB="24", EGPU_SIM_CLOCK="wall")
+    environment = environment_of(state, "13.0", EGPU_SIM_PAGE_IN_GIBPS="100000", EGPU_SIM_CLOCK="wall")
     running: list[subprocess.Popen[str]] = []
     for number in range(KILLED):
-        one = subprocess.Popen([program, str(number)], env=environment, stdout=subprocess.PIPE, text=True)
+        one = subprocess.Popen([program, str(number), *what], env=environment, stdout=subprocess.PIPE, text=True)
         assert one.stdout is not None
         assert one.stdout.readline() == "begun\n"
         running.append(one)

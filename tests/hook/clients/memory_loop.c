@@ -1,4 +1,5 @@
-/* Takes and gives back memory of all kinds for ever, in an order that follows from the seed: to be killed. */
+/* Takes and gives back memory of all kinds for ever, in an order that follows from the seed: to be killed. With a second
+ * argument it moves pages instead. */
 #include <time.h>
 
 #include "memory_client.h"
@@ -60,12 +61,24 @@ static CUresult give_back(struct held *held) {
     }
 }
 
+/* Pages of all who do this push each other out all the time: a kill falls inside the lists of frames. */
+static void move_pages(void) {
+    CUdeviceptr address;
+    MUST(cuMemAllocManaged(&address, 600 * MIB, CU_MEM_ATTACH_GLOBAL));
+    for (;;) {
+        touch(address, 600 * MIB, 1, NULL);
+        MUST(cuMemPrefetchAsync(address, 100 * MIB, draw(2) ? 0 : CU_DEVICE_CPU, NULL));
+    }
+}
+
 int main(int argc, char **argv) {
     static struct held held[HELD];
     seed = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
     begin();
     puts("begun");
     fflush(stdout);
+    if (argc > 2)
+        move_pages();
     for (;;) {
         struct held *one = &held[draw(HELD)];
         MUST(give_back(one));
