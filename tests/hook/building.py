@@ -36,9 +36,9 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _make(folder: Path) -> None:
+def _make(folder: Path, *words: str) -> None:
     with _locked(folder / "build"):
-        command = ["make", "-s", "-C", str(folder)]
+        command = ["make", "-s", "-C", str(folder), *words]
         result = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_SECONDS_MAX)
         assert result.returncode == 0, result.stdout + result.stderr
 
@@ -48,6 +48,14 @@ def hook() -> Path:
     """libegpu.so, as gcc builds it."""
     _make(HOOK)
     return HOOK / "build/libegpu.so"
+
+
+@functools.cache
+def sanitized_hook(kind: str) -> Path:
+    """libegpu.so built with sanitizers: `address,undefined` or `thread`."""
+    folder = f"build/{kind.partition(',')[0]}"
+    _make(HOOK, f"BUILD={folder}", f"SANITIZE={kind}", "CFLAGS=-O1 -g")
+    return HOOK / folder / "libegpu.so"
 
 
 @functools.cache
@@ -63,7 +71,8 @@ def client(name: str, *flags: str, cuda: str = "13.0") -> Path:
     simulated ones."""
     folder, source = driver(cuda), CLIENTS / f"{name}.c"
     shared = "-shared" in flags
-    target = CLIENT_BUILD / (f"lib{name}.so" if shared else name)
+    kind = "".join(f".{flag.partition('=')[2]}" for flag in flags if flag.startswith("-fsanitize="))
+    target = CLIENT_BUILD / (f"lib{name}.so" if shared else f"{name}{kind}")
     simulated = {"-lcuda": folder / "libcuda.so.1", "-lnvidia-ml": folder / "libnvidia-ml.so.1"}
     libraries = [str(simulated[flag]) for flag in flags if flag in simulated]
     command = [
@@ -79,7 +88,7 @@ def client(name: str, *flags: str, cuda: str = "13.0") -> Path:
     ]
     command += ["-fPIC" if shared else "-fPIE", "-pthread", *[flag for flag in flags if flag not in simulated]]
     with _locked(CLIENT_BUILD):
-        fresh = target.with_suffix(f".{os.getpid()}")
+        fresh = target.with_name(f"{target.name}.{os.getpid()}")
         subprocess.run(
             [*command, str(source), "-o", str(fresh), *libraries, "-ldl"], check=True, timeout=BUILD_SECONDS_MAX
         )
