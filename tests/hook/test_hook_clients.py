@@ -94,6 +94,17 @@ def test_cuda_bindings(tmp_path: Path, cuda: str, hook: str, clock: str) -> None
     assert 5.0 <= float(given["spin_ms"]) <= (5.1 if clock == "virtual" else 50), given["spin_ms"]
 
 
+@pytest.mark.parametrize("hook", BINDINGS)
+@pytest.mark.parametrize("cuda", building.CUDA_VERSIONS)
+def test_cuda_core(tmp_path: Path, cuda: str, hook: str) -> None:
+    """Stream-ordered memory and cuLaunchKernelEx, which cuda-bindings' own test does not use."""
+    command = [sys.executable, str(building.CLIENTS / "core.py"), str(QUOTA_MIB)]
+    with Machine(tmp_path, cuda).run(command, hook) as process:
+        given = answers(process)
+    large = "CUDA_ERROR_OUT_OF_MEMORY" if hook == "hooked" else "allocated"
+    check(given, {"allocated_mib": "64", "large": large, "spin_ms": "5.0"})
+
+
 NVML = {
     "before_init": "NVMLError_Uninitialized",
     "count": "1",
