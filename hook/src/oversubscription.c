@@ -191,6 +191,7 @@ static void look(struct turn *turn, int card, uint64_t now_ns, bool anew) {
 struct errand {
     enum { ERRAND_NONE, ERRAND_BRING, ERRAND_SEND, ERRAND_RELEASE } kind;
     uint64_t bytes; /* of this process on the card afterwards */
+    uint64_t turn_start_ns, turn_end_ns;
 };
 
 /* This process' part of what its container should have on the card. */
@@ -209,32 +210,32 @@ static struct errand errand_now(struct turn *turn, int card, bool waits) {
     if (turn->plan.mode != RESIDENCY_TURNS) {
         bool limited = turn->seat != SEAT_FREE;
         turn->seat = SEAT_FREE;
-        return (struct errand){limited ? ERRAND_RELEASE : ERRAND_NONE, 0};
+        return (struct errand){.kind = limited ? ERRAND_RELEASE : ERRAND_NONE};
     }
     uint64_t target_bytes = own_target_bytes(turn, card);
     if (waits) {
         bool leaves = turn->plan.waiting >> turn->self & 1 && (turn->seat != SEAT_LEFT || target_bytes < turn->seat_bytes);
         if (!leaves)
-            return (struct errand){ERRAND_NONE, 0};
+            return (struct errand){.kind = ERRAND_NONE};
         turn->seat = SEAT_LEFT;
         turn->seat_bytes = target_bytes;
-        return (struct errand){ERRAND_SEND, target_bytes};
+        return (struct errand){.kind = ERRAND_SEND, .bytes = target_bytes};
     }
     if (turn->seat == SEAT_TAKEN && turn->seat_bytes == target_bytes)
-        return (struct errand){ERRAND_NONE, 0};
+        return (struct errand){.kind = ERRAND_NONE};
     turn->seat = SEAT_TAKEN;
     turn->seat_bytes = target_bytes;
-    return (struct errand){ERRAND_BRING, target_bytes};
+    return (struct errand){ERRAND_BRING, target_bytes, turn->plan.turn_start_ns, turn->plan.turn_end_ns};
 }
 
-static void write_turn(struct egpu_page *page, const struct residency_plan *plan) {
-    store(&page->turn_since_ns, plan->turn_start_ns);
-    store(&page->turn_until_ns, plan->turn_end_ns);
+static void write_turn(struct egpu_page *page, const struct errand *errand) {
+    store(&page->turn_since_ns, errand->turn_start_ns);
+    store(&page->turn_until_ns, errand->turn_end_ns);
     store(&page->turn_wanted_since_ns, 0);
     add(&page->turn_count, 1);
 }
 
-static void run_errand(struct turn *turn, int card, struct errand errand) {
+static void run_errand(int card, struct errand errand) {
     struct egpu_page *page = region_page(card);
     struct egpu_slot_card *slot = region_slot_card(card);
     if (errand.kind == ERRAND_RELEASE)
@@ -248,7 +249,7 @@ static void run_errand(struct turn *turn, int card, struct errand errand) {
     }
     if (errand.kind != ERRAND_BRING)
         return;
-    write_turn(page, &turn->plan);
+    write_turn(page, &errand);
     struct movement movement = movable_bring(card, errand.bytes);
     store(&page->resident_bytes, errand.bytes);
     add(&page->page_in_ns, movement.ns);
@@ -267,7 +268,7 @@ static uint64_t ask(struct turn *turn, int card, uint64_t now_ns, bool anew) {
     struct errand errand = errand_now(turn, card, until_ns != 0);
     pthread_mutex_unlock(&turn->lock);
     if (errand.kind != ERRAND_NONE)
-        run_errand(turn, card, errand);
+        run_errand(card, errand);
     return until_ns;
 }
 

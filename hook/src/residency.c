@@ -230,8 +230,8 @@ void residency_plan(struct residency_plan *plan, const struct residency_member *
     uint64_t low = moving & ~field.high_active;
     plan->room_bytes = memory_bytes - least(memory_bytes, field.floor_sum_bytes);
     uint64_t room_bytes = plan->room_bytes;
-    if (excess_sum_bytes(&field, moving) <= room_bytes) {
-        plan->mode = RESIDENCY_FITS;
+    if (memory_bytes == 0 || excess_sum_bytes(&field, moving) <= room_bytes) {
+        plan->mode = RESIDENCY_FITS; /* also where the agent did not say how large the card is */
     } else if (thrash || (field.high_active != 0 && high == 0)) {
         /* A high priority is protected at once: finding out first would cost it the moves. */
         take_turns(plan, &field, members, count, high, low, memory_bytes / RESIDENCY_MARGIN_PARTS, now_ns);

@@ -79,3 +79,11 @@ def test_processes_of_one_container_have_its_turn_together() -> None:
     pair = [Task(0.45, 1500, container=1), Task(0.45, 1500, container=1)]
     outcomes = run_tasks([*pair, Task(0.9, 3000, container=2)], card_mib=SMALL_MIB)
     check(outcomes, turn_taking_min=0.95, moved=True)
+
+
+def test_a_plain_task_stays_while_the_others_take_turns() -> None:
+    plain = Task(0.5, 500, burst=10, pause_us=50_000, oversubscription=False)
+    outcomes = run_tasks([plain, Task(0.4, 1000), Task(0.4, 1000)], card_mib=SMALL_MIB)
+    assert outcomes[0].moved_in_mib == 0, outcomes
+    assert outcomes[0].seconds < 3 * (outcomes[0].work_seconds + 2.5), outcomes
+    check(outcomes, turn_taking_min=0.9)
