@@ -120,6 +120,46 @@ static void updates(void)
     EXPECT(cuGraphLaunch(NULL, NULL), CUDA_ERROR_INVALID_VALUE);
 }
 
+static void parameters_of_nodes(void)
+{
+    CUDA_KERNEL_NODE_PARAMS kernel;
+    CUDA_MEMSET_NODE_PARAMS set = {.value = 7, .elementSize = 1, .width = 16, .height = 1};
+    CUDA_MEMSET_NODE_PARAMS told;
+    CUdeviceptr memory;
+    unsigned char byte = 0;
+    CUgraph graph;
+    CUgraphExec exec;
+    CUgraphNode node;
+    CUgraphNode memset_node;
+    unsigned us = 21;
+    void *parameters[] = {&us};
+
+    DO(cuMemAlloc_v2(&memory, 64));
+    set.dst = memory;
+    DO(cuGraphCreate(&graph, 0));
+    node = spin_node(graph, NULL, 10);
+    DO(cuGraphAddMemsetNode(&memset_node, graph, &node, 1, &set, context));
+    DO(cuGraphMemsetNodeGetParams(memset_node, &told));
+    EXPECT(told.dst == memory && told.value == 7, 1);
+    DO(cuGraphKernelNodeGetParams_v2(node, &kernel));
+    EXPECT(*(unsigned *)kernel.kernelParams[0], 10);
+    kernel.kernelParams = parameters;
+    DO(cuGraphKernelNodeSetParams_v2(node, &kernel));
+    DO(cuGraphInstantiateWithFlags(&exec, graph, 0));
+    EXPECT(run_us(exec) >= 21, 1);
+    DO(cuMemcpyDtoH_v2(&byte, memory + 15, 1));
+    EXPECT(byte, 7);
+    set.value = 9;
+    DO(cuGraphExecMemsetNodeSetParams(exec, memset_node, &set, context));
+    run_us(exec);
+    DO(cuMemcpyDtoH_v2(&byte, memory + 15, 1));
+    EXPECT(byte, 9);
+    EXPECT(cuGraphMemsetNodeGetParams(node, &told), CUDA_ERROR_INVALID_VALUE);
+    DO(cuGraphExecDestroy(exec));
+    DO(cuGraphDestroy(graph));
+    DO(cuMemFree_v2(memory));
+}
+
 static void count_up(void *data)
 {
     ++*(int *)data;
@@ -167,6 +207,51 @@ static void data(void)
     DO(cuGraphDestroy(graph));
 }
 
+static void objects(void)
+{
+    CUuserObject object;
+    CUgraph graph;
+    CUgraphExec exec;
+    int ended = 0;
+
+    DO(cuUserObjectCreate(&object, &ended, count_up, 1, 1));
+    DO(cuGraphCreate(&graph, 0));
+    DO(cuGraphRetainUserObject(graph, object, 1, 1)); /* moves the reference */
+    DO(cuGraphInstantiateWithFlags(&exec, graph, 0));
+    DO(cuGraphDestroy(graph));
+    EXPECT(ended, 0);
+    DO(cuGraphExecDestroy(exec));
+    EXPECT(ended, 1);
+}
+
+static void green_context(void)
+{
+    CUdevResourceDesc description = (CUdevResourceDesc)&failures;
+    CUgreenCtx green;
+    CUcontext own;
+    CUstream stream;
+    CUfunction spin;
+    CUevent event;
+    unsigned us = 30;
+    void *parameters[] = {&us};
+    uint64_t began = egpuSimNow();
+
+    DO(cuGreenCtxCreate(&green, description, 0, 1));
+    DO(cuCtxFromGreenCtx(&own, green));
+    DO(cuGreenCtxStreamCreate(&stream, green, CU_STREAM_NON_BLOCKING, 0));
+    DO(cuCtxPushCurrent_v2(own));
+    DO(cuModuleGetFunction(&spin, module, "egpu_spin_us"));
+    DO(cuEventCreate(&event, CU_EVENT_DEFAULT));
+    DO(cuLaunchKernel(spin, 1, 1, 1, 1, 1, 1, 0, stream, parameters, NULL));
+    DO(cuStreamSynchronize(stream));
+    EXPECT((egpuSimNow() - began) / 1000U, 30);
+    DO(cuCtxRecordEvent(own, event));
+    DO(cuEventQuery(event));
+    DO(cuCtxPopCurrent_v2(NULL));
+    DO(cuGreenCtxDestroy(green));
+    EXPECT(cuGreenCtxDestroy(NULL), CUDA_ERROR_INVALID_HANDLE);
+}
+
 int main(void)
 {
     DO(cuInit(0));
@@ -174,6 +259,9 @@ int main(void)
     DO(cuModuleLoadData(&module, "any"));
     order_and_time();
     updates();
+    parameters_of_nodes();
     data();
+    objects();
+    green_context();
     return failures != 0;
 }

@@ -130,7 +130,17 @@ static CUresult make(int card, unsigned flags, bool is_primary, struct sim_conte
     return CUDA_SUCCESS;
 }
 
-static void end(struct sim_context *context)
+CUresult sim_context_make(int card, struct sim_context **made)
+{
+    CUresult result;
+
+    pthread_mutex_lock(&lock);
+    result = make(card, 0, false, made);
+    pthread_mutex_unlock(&lock);
+    return result;
+}
+
+void sim_context_end(struct sim_context *context)
 {
     sim_wait_context(context);
     context->destroyed = true;
@@ -164,11 +174,10 @@ static CUresult create(CUcontext *handle, unsigned flags, CUdevice device)
         return CUDA_ERROR_INVALID_VALUE;
     if (!is_card(device))
         return CUDA_ERROR_INVALID_DEVICE;
-    pthread_mutex_lock(&lock);
-    result = make(device, flags, false, &context);
-    pthread_mutex_unlock(&lock);
+    result = sim_context_make(device, &context);
     if (result != CUDA_SUCCESS)
         return result;
+    context->flags = flags;
     *handle = handle_of(context);
     return push(context);
 }
@@ -207,7 +216,7 @@ CUresult sim_cuCtxDestroy_v2(CUcontext handle)
     context = sim_context_of(handle);
     if (context == NULL || context->primary)
         return CUDA_ERROR_INVALID_CONTEXT;
-    end(context);
+    sim_context_end(context);
     return CUDA_SUCCESS;
 }
 
@@ -328,7 +337,7 @@ static CUresult release_primary(CUdevice device, bool wholly)
     }
     pthread_mutex_unlock(&lock);
     if (ended != NULL)
-        end(ended);
+        sim_context_end(ended);
     return result;
 }
 

@@ -45,9 +45,12 @@ static CUresult fill(struct CUgraphExec_st *exec, struct CUgraph_st *graph)
         sim_graph_free(copies);
         return CUDA_ERROR_INVALID_VALUE;
     }
+    for (unsigned index = 0; index < graph->object_count; index++)
+        if (graph->object_references[index] > 0)
+            sim_cuGraphRetainUserObject(copies, graph->objects[index], 1, 0);
     exec->nodes = copies->nodes;
     memset(&copies->nodes, 0, sizeof(copies->nodes));
-    sim_graph_free(copies);
+    exec->holder = copies;
     return CUDA_SUCCESS;
 }
 
@@ -56,6 +59,7 @@ static void empty(struct CUgraphExec_st *exec)
     for (size_t index = 0; index < exec->nodes.count; index++)
         sim_node_free(exec->nodes.nodes[index]);
     sim_nodes_clear(&exec->nodes);
+    sim_graph_free(exec->holder);
 }
 
 CUresult sim_cuGraphInstantiateWithFlags(CUgraphExec *made, CUgraph graph, unsigned long long flags)
@@ -221,8 +225,10 @@ CUresult sim_cuGraphUpload(CUgraphExec exec, CUstream handle)
     return exec_of(exec) != NULL ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
 
-static struct CUgraphNode_st *find(const struct CUgraphExec_st *exec, CUgraphNode node)
+struct CUgraphNode_st *sim_exec_node(CUgraphExec exec, CUgraphNode node)
 {
+    if (exec_of(exec) == NULL)
+        return NULL;
     for (size_t index = 0; index < exec->nodes.count; index++)
         if (exec->nodes.nodes[index]->origin == node)
             return exec->nodes.nodes[index];
@@ -231,7 +237,7 @@ static struct CUgraphNode_st *find(const struct CUgraphExec_st *exec, CUgraphNod
 
 CUresult sim_cuGraphNodeSetEnabled(CUgraphExec exec, CUgraphNode node, unsigned int enabled)
 {
-    struct CUgraphNode_st *own = exec_of(exec) != NULL ? find(exec, node) : NULL;
+    struct CUgraphNode_st *own = sim_exec_node(exec, node);
 
     if (own == NULL)
         return CUDA_ERROR_INVALID_VALUE;
@@ -241,7 +247,7 @@ CUresult sim_cuGraphNodeSetEnabled(CUgraphExec exec, CUgraphNode node, unsigned 
 
 CUresult sim_cuGraphNodeGetEnabled(CUgraphExec exec, CUgraphNode node, unsigned int *enabled)
 {
-    const struct CUgraphNode_st *own = exec_of(exec) != NULL ? find(exec, node) : NULL;
+    const struct CUgraphNode_st *own = sim_exec_node(exec, node);
 
     if (own == NULL || enabled == NULL)
         return CUDA_ERROR_INVALID_VALUE;
@@ -252,7 +258,7 @@ CUresult sim_cuGraphNodeGetEnabled(CUgraphExec exec, CUgraphNode node, unsigned 
 CUresult sim_cuGraphExecKernelNodeSetParams_v2(CUgraphExec exec, CUgraphNode node,
                                                const CUDA_KERNEL_NODE_PARAMS *parameters)
 {
-    struct CUgraphNode_st *own = exec_of(exec) != NULL ? find(exec, node) : NULL;
+    struct CUgraphNode_st *own = sim_exec_node(exec, node);
     struct sim_launch launch;
     struct sim_operation operation;
     CUresult result;
@@ -307,6 +313,7 @@ CUresult sim_cuGraphExecUpdate_v2(CUgraphExec exec, CUgraph graph, CUgraphExecUp
     }
     empty(exec);
     exec->nodes = newer.nodes;
+    exec->holder = newer.holder;
     return CUDA_SUCCESS;
 }
 

@@ -49,6 +49,19 @@ static CUresult end(struct builder *builder, CUresult result, CUgraphNode *made)
     return result;
 }
 
+/* Keeps the parameters of a node for those who ask for them later. */
+static void keep(struct builder *builder, CUresult result, const void *parameters, size_t bytes)
+{
+    struct sim_operation *operation;
+
+    if (result != CUDA_SUCCESS)
+        return;
+    operation = &builder->stream.after.nodes[0]->operation;
+    free((void *)(uintptr_t)operation->details);
+    operation->details = sim_copied(parameters, bytes);
+    operation->details_bytes = operation->details != NULL ? bytes : 0;
+}
+
 static CUstream handle(struct builder *builder)
 {
     return (CUstream)(void *)&builder->stream;
@@ -91,7 +104,9 @@ CUresult sim_cuGraphAddMemcpyNode(CUgraphNode *made, CUgraph graph, const CUgrap
     (void)context;
     if (result != CUDA_SUCCESS)
         return result;
-    return end(&builder, sim_cuMemcpy3DAsync_v2(parameters, handle(&builder)), made);
+    result = sim_cuMemcpy3DAsync_v2(parameters, handle(&builder));
+    keep(&builder, result, parameters, sizeof(*parameters));
+    return end(&builder, result, made);
 }
 
 static CUresult set_memory(const CUDA_MEMSET_NODE_PARAMS *parameters, CUstream stream)
@@ -122,7 +137,9 @@ CUresult sim_cuGraphAddMemsetNode(CUgraphNode *made, CUgraph graph, const CUgrap
     (void)context;
     if (result != CUDA_SUCCESS)
         return result;
-    return end(&builder, set_memory(parameters, handle(&builder)), made);
+    result = set_memory(parameters, handle(&builder));
+    keep(&builder, result, parameters, sizeof(*parameters));
+    return end(&builder, result, made);
 }
 
 CUresult sim_cuGraphAddHostNode(CUgraphNode *made, CUgraph graph, const CUgraphNode *after, size_t count,

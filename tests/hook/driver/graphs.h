@@ -8,6 +8,7 @@
 #define SIM_GRAPH_MAGIC UINT64_C(0x6870617267706872)
 #define SIM_EXEC_MAGIC UINT64_C(0x6365786563657865)
 #define SIM_CAPTURE_STREAMS_MAX 256
+#define SIM_GRAPH_OBJECTS_MAX 64
 
 struct CUgraphNode_st {
     uint64_t magic;
@@ -28,11 +29,15 @@ struct CUgraphNode_st {
 struct CUgraph_st {
     uint64_t magic;
     struct sim_nodes nodes; /* in the order they were added */
+    CUuserObject objects[SIM_GRAPH_OBJECTS_MAX];
+    unsigned object_references[SIM_GRAPH_OBJECTS_MAX];
+    unsigned object_count;
 };
 
 struct CUgraphExec_st {
     uint64_t magic;
     struct sim_nodes nodes; /* copies, in an order that respects all edges; child graphs are unfolded */
+    struct CUgraph_st *holder; /* without nodes: holds the user objects */
     uint64_t flags;
 };
 
@@ -56,8 +61,11 @@ struct CUgraphNode_st *sim_node_of(CUgraphNode handle);
 struct CUgraphNode_st *sim_node_add(struct CUgraph_st *graph, const struct sim_nodes *after, unsigned type,
                                     const struct sim_operation *operation);
 struct CUgraphNode_st *sim_node_copy(struct CUgraph_st *graph, const struct CUgraphNode_st *node);
+void *sim_copied(const void *bytes, size_t count);
+struct CUgraphNode_st *sim_exec_node(CUgraphExec exec, CUgraphNode node); /* the copy of a graph's node; NULL = none */
 void sim_node_free(struct CUgraphNode_st *node);
 void sim_graph_free(struct CUgraph_st *graph);
+void sim_graph_objects_end(struct CUgraph_st *graph); /* user_objects.c */
 /* All nodes so that each comes after those it depends on; false = there is a cycle. */
 bool sim_graph_order(struct CUgraph_st *graph, struct sim_nodes *ordered);
 void sim_nodes_append(struct sim_nodes *nodes, struct CUgraphNode_st *node);

@@ -69,7 +69,7 @@ struct CUgraphNode_st *sim_node_of(CUgraphNode handle)
     return handle != NULL && handle->magic == SIM_NODE_MAGIC ? handle : NULL;
 }
 
-static void *copied(const void *bytes, size_t count)
+void *sim_copied(const void *bytes, size_t count)
 {
     void *copy = bytes != NULL && count > 0 ? malloc(count) : NULL;
 
@@ -90,8 +90,8 @@ struct CUgraphNode_st *sim_node_add(struct CUgraph_st *graph, const struct sim_n
     node->type = type;
     if (operation != NULL) {
         node->operation = *operation;
-        node->operation.argument = copied(operation->argument, operation->argument_bytes);
-        node->operation.details = copied(operation->details, operation->details_bytes);
+        node->operation.argument = sim_copied(operation->argument, operation->argument_bytes);
+        node->operation.details = sim_copied(operation->details, operation->details_bytes);
     }
     if ((after != NULL && !sim_nodes_add(&node->after, after)) || !append(&graph->nodes, node)) {
         sim_node_free(node);
@@ -134,6 +134,7 @@ void sim_graph_free(struct CUgraph_st *graph)
             sim_graph_free(node->child);
         sim_node_free(node);
     }
+    sim_graph_objects_end(graph);
     sim_nodes_clear(&graph->nodes);
     graph->magic = 0;
     free(graph);

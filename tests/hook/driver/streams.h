@@ -48,6 +48,8 @@ struct CUevent_st {
     struct CUevent_st **pending_link;
 };
 
+CUresult sim_context_make(int card, struct sim_context **made);
+void sim_context_end(struct sim_context *context); /* waits for its work */
 struct sim_stream *sim_stream_make(struct sim_context *context, unsigned flags, int priority);
 /* Under the lock: the stream's last operation with all it was told to wait for, in one point. */
 struct sim_point sim_stream_settle(struct sim_stream *stream);

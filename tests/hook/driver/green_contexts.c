@@ -1,0 +1,135 @@
+/* Green contexts: contexts with a share of the processors, which this card does not divide; and events of contexts. */
+#include <stdlib.h>
+
+#include "streams.h"
+#include "simulated.h"
+
+#define GREEN_MAGIC UINT64_C(0x6e65657267677231)
+#define DEFAULT_STREAM 1U /* the one flag cuGreenCtxCreate must be given */
+
+struct CUgreenCtx_st {
+    uint64_t magic;
+    struct sim_context *context;
+};
+
+static CUgreenCtx live(CUgreenCtx green)
+{
+    return green != NULL && green->magic == GREEN_MAGIC ? green : NULL;
+}
+
+CUresult sim_cuGreenCtxCreate(CUgreenCtx *made, CUdevResourceDesc description, CUdevice device, unsigned int flags)
+{
+    CUgreenCtx green;
+    CUresult result = sim_enter(SIM_CALL_OTHER);
+
+    if (result != CUDA_SUCCESS)
+        return result;
+    if (made == NULL || description == NULL || flags != DEFAULT_STREAM)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (device < 0 || (uint32_t)device >= sim_state()->cards)
+        return CUDA_ERROR_INVALID_DEVICE;
+    green = calloc(1, sizeof(*green));
+    if (green == NULL)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    result = sim_context_make(device, &green->context);
+    if (result != CUDA_SUCCESS) {
+        free(green);
+        return result;
+    }
+    green->magic = GREEN_MAGIC;
+    *made = green;
+    return CUDA_SUCCESS;
+}
+
+CUresult sim_cuGreenCtxDestroy(CUgreenCtx green)
+{
+    CUresult result = sim_enter(SIM_CALL_OTHER);
+
+    if (result != CUDA_SUCCESS)
+        return result;
+    if (live(green) == NULL)
+        return CUDA_ERROR_INVALID_HANDLE;
+    sim_context_end(green->context);
+    green->magic = 0;
+    free(green);
+    return CUDA_SUCCESS;
+}
+
+CUresult sim_cuCtxFromGreenCtx(CUcontext *context, CUgreenCtx green)
+{
+    CUresult result = sim_enter(SIM_CALL_OTHER);
+
+    if (result != CUDA_SUCCESS)
+        return result;
+    if (context == NULL || live(green) == NULL)
+        return context == NULL ? CUDA_ERROR_INVALID_VALUE : CUDA_ERROR_INVALID_HANDLE;
+    *context = (CUcontext)(void *)green->context;
+    return CUDA_SUCCESS;
+}
+
+CUresult sim_cuGreenCtxGetId(CUgreenCtx green, unsigned long long *identity)
+{
+    if (identity == NULL || live(green) == NULL)
+        return identity == NULL ? CUDA_ERROR_INVALID_VALUE : CUDA_ERROR_INVALID_HANDLE;
+    *identity = green->context->identity;
+    return CUDA_SUCCESS;
+}
+
+CUresult sim_cuGreenCtxStreamCreate(CUstream *handle, CUgreenCtx green, unsigned int flags, int priority)
+{
+    struct sim_stream *stream;
+    CUresult result = sim_enter(SIM_CALL_OTHER);
+
+    if (result != CUDA_SUCCESS)
+        return result;
+    if (live(green) == NULL)
+        return CUDA_ERROR_INVALID_HANDLE;
+    if (handle == NULL || flags != CU_STREAM_NON_BLOCKING)
+        return CUDA_ERROR_INVALID_VALUE;
+    stream = sim_stream_make(green->context, flags, priority);
+    if (stream == NULL)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    *handle = (CUstream)(void *)stream;
+    return CUDA_SUCCESS;
+}
+
+/* A context's event stands for all its streams: what the legacy stream would wait for. */
+static CUresult record(struct sim_context *context, CUevent event)
+{
+    if (context == NULL)
+        return CUDA_ERROR_INVALID_CONTEXT;
+    for (struct sim_stream *stream = context->streams; stream != NULL; stream = stream->next)
+        if (sim_capture_active(stream))
+            return sim_capture_refuse(stream, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
+    return sim_cuEventRecord(event, (CUstream)(void *)context->legacy);
+}
+
+static CUresult wait(struct sim_context *context, CUevent event)
+{
+    CUresult result = context != NULL ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
+
+    for (struct sim_stream *stream = context != NULL ? context->streams : NULL;
+         stream != NULL && result == CUDA_SUCCESS; stream = stream->next)
+        result = sim_cuStreamWaitEvent((CUstream)(void *)stream, event, 0);
+    return result;
+}
+
+CUresult sim_cuCtxRecordEvent(CUcontext handle, CUevent event)
+{
+    return record(sim_context_of(handle), event);
+}
+
+CUresult sim_cuCtxWaitEvent(CUcontext handle, CUevent event)
+{
+    return wait(sim_context_of(handle), event);
+}
+
+CUresult sim_cuGreenCtxRecordEvent(CUgreenCtx green, CUevent event)
+{
+    return record(live(green) != NULL ? green->context : NULL, event);
+}
+
+CUresult sim_cuGreenCtxWaitEvent(CUgreenCtx green, CUevent event)
+{
+    return wait(live(green) != NULL ? green->context : NULL, event);
+}
