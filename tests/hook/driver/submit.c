@@ -172,15 +172,13 @@ CUresult sim_query_stream(CUstream handle)
     return over ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY;
 }
 
-CUresult sim_wait_context(struct sim_context *context)
+/* Streams that capture have nothing on the card of what they recorded. */
+static CUresult wait_work(struct sim_context *context)
 {
     struct sim_point point;
 
     if (sim_process_over())
         return CUDA_SUCCESS;
-    for (struct sim_stream *stream = context->streams; stream != NULL; stream = stream->next)
-        if (sim_capture_active(stream))
-            return sim_capture_refuse(stream, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
     sim_participate();
     sim_lock_with_room(context->card, SIM_JOIN);
     point = context->latest;
@@ -192,12 +190,21 @@ CUresult sim_wait_context(struct sim_context *context)
     return CUDA_SUCCESS;
 }
 
+CUresult sim_wait_context(struct sim_context *context)
+{
+    for (struct sim_stream *stream = context->streams; stream != NULL && !sim_process_over(); stream = stream->next)
+        if (sim_capture_active(stream))
+            return sim_capture_refuse(stream, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
+    return wait_work(context);
+}
+
+/* For calls that wait by themselves: whether a capture forbids them is a question of its mode and thread, asked before. */
 CUresult sim_wait_card(int card)
 {
     CUresult result = CUDA_SUCCESS;
 
     for (struct sim_context *context = sim_context_first(); context != NULL; context = context->next)
         if (!context->destroyed && context->card == card && result == CUDA_SUCCESS)
-            result = sim_wait_context(context);
+            result = wait_work(context);
     return result;
 }
