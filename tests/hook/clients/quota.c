@@ -16,6 +16,7 @@
  *   wait             prints a point, goes on at the next line of stdin
  *   again            exec of the same program with the arguments that follow
  *   fork             a child does the rest, the parent waits for it
+ *   sync             cuCtxSynchronize
  *   spin:MS          kernels of 1 ms, one after the other, for so long
  */
 #define _GNU_SOURCE
@@ -281,6 +282,7 @@ static bool settings(const char *name, size_t a) {
     else if (strcmp(name, "heap") == 0) say(name, cuCtxSetLimit(CU_LIMIT_MALLOC_HEAP_SIZE, a));
     else if (strcmp(name, "module") == 0) say(name, cuModuleLoadData(&module, "image"));
     else if (strcmp(name, "unload") == 0) say(name, cuModuleUnload(module));
+    else if (strcmp(name, "sync") == 0) say(name, cuCtxSynchronize());
     else if (strcmp(name, "free") == 0) say(name, a < allocation_count ? give(&allocations[a]) : CUDA_ERROR_UNKNOWN);
     else
         return false;
