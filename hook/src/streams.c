@@ -104,7 +104,9 @@ struct stream *streams_find(CUstream handle) {
 }
 
 void streams_forget(struct stream *stream) {
-    stream->first = stream->last = 0;
+    /* Atomically, because who looks for outstanding work reads them before it owns the stream. */
+    __atomic_store_n(&stream->first, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&stream->last, 0, __ATOMIC_RELAXED);
     stream->open = 0;
     stream->work_end_ns = 0;
     stream->launches = 0;
