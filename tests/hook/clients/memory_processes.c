@@ -41,6 +41,10 @@ static pid_t fork_with(void (*child)(void)) {
         exit(5);
     fflush(stdout);
     pid_t process = fork();
+    /* Each side keeps its own ends: who fails ends the other's waiting. */
+    close(process != 0 ? to_child[0] : to_child[1]);
+    close(process != 0 ? to_parent[1] : to_parent[0]);
+    close(process != 0 ? descriptors[0] : descriptors[1]);
     if (process != 0)
         return process;
     child();
@@ -138,7 +142,7 @@ static void pool_user(void) {
     CUdeviceptr one, two;
     unsigned value;
     begin();
-    int descriptor = receive_descriptor(descriptors[1]);
+    int descriptor = receive_descriptor(descriptors[0]);
     await(to_child[0], &message, sizeof message);
     uint64_t before = used_mib();
     MUST(cuMemPoolImportFromShareableHandle(&pool, (void *)(intptr_t)descriptor, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0));
@@ -175,7 +179,7 @@ static void pool_sharing(void) {
     MUST(cuMemsetD32_v2(two, 45, 1));
     MUST(cuMemPoolExportPointer(&message.first, one));
     MUST(cuMemPoolExportPointer(&message.second, two));
-    send_descriptor(descriptors[0], descriptor);
+    send_descriptor(descriptors[1], descriptor);
     pass(to_child[1], &message, sizeof message);
     await_child();
     MUST(cuMemcpyDtoH_v2(&value, one, sizeof value));

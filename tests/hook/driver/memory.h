@@ -2,7 +2,12 @@
  *
  * Device memory is host memory mapped lazily, so that data can be checked; what counts against the card is kept in
  * the shared state (card_memory.c). One lock of the process guards its own tables; it is taken before, never after,
- * the lock of the shared state, and never held over a call that may hand the clock's token over. */
+ * the lock of the shared state, and never held over a call that may hand the clock's token over.
+ *
+ * Bytes move, and pages come in, when work is submitted, not when it runs: streams ordered against each other show what
+ * a card would show. The processor's touching a page that is on the card cannot be seen: such a page stays there; only
+ * that it wrote before the card did is noticed. Answered with NOT_SUPPORTED: 32-bit first versions, pools on the host,
+ * fabric handles, multicast, memory of other interfaces, sparse, planar and compressed arrays. */
 #ifndef EGPU_SIM_MEMORY_H
 #define EGPU_SIM_MEMORY_H
 
