@@ -63,7 +63,6 @@ static void *base_dlmopen(long space, const char *file, int mode) {
     if (loader_is_driver(file)) return dlopen(file, mode);
     void *handle = loader_get()->dlmopen(space, file, mode);
     if (handle == NULL || !brings_driver(handle)) return handle;
-    route_count_namespace();
     fprintf(stderr, "egpu: refused to load %s into a namespace of its own: it brings a second GPU driver\n", file);
     dlclose(handle);
     return NULL;

@@ -13,11 +13,17 @@
 static const char *const LIBRARY_FILES[] = {[ROUTE_CUDA] = "libcuda.so.1", [ROUTE_NVML] = "libnvidia-ml.so.1"};
 
 static int loaded[2];
-static struct route_counts counts;
+static uint64_t unknown_untold;
+static int telling;  // The process has begun to use the card.
 
-static void count(uint64_t *counter) { __atomic_fetch_add(counter, 1, __ATOMIC_RELAXED); }
-
-struct route_counts route_counts(void) { return counts; }
+void route_tell_unknown(void) {
+    __atomic_store_n(&telling, 1, __ATOMIC_RELAXED);
+    if (__atomic_load_n(&unknown_untold, __ATOMIC_RELAXED) == 0) return;
+    struct egpu_slot *slot = region_slot();
+    if (slot != NULL)
+        __atomic_fetch_add(&slot->unknown_call_count, __atomic_exchange_n(&unknown_untold, 0, __ATOMIC_RELAXED),
+                           __ATOMIC_RELAXED);
+}
 
 // Others read the slot without an atomic load, which costs nothing but is a race by the letter: an aligned pointer is read
 // whole on both machines, and the old value serves as well as the new one. So a thread sanitizer is not told.
@@ -38,6 +44,11 @@ bool route_load(enum route_library library, bool force) {
     // The handle is kept: the addresses stay valid even when the application closes its own.
     __atomic_store_n(&loaded[library], 1, __ATOMIC_RELEASE);
     return true;
+}
+
+static void count_unknown(void) {
+    __atomic_fetch_add(&unknown_untold, 1, __ATOMIC_RELAXED);
+    if (__atomic_load_n(&telling, __ATOMIC_RELAXED)) route_tell_unknown();
 }
 
 static const struct route *route_of_slot(void (*const *slot)(void)) {
@@ -65,14 +76,12 @@ nvmlReturn_t route_absent_nvml(void) {
 }
 
 bool route_denied(void) {
-    if (region_state() == REGION_ABSENT) return false;
-    count(&counts.denied);
-    return true;
+    return region_state() != REGION_ABSENT;
 }
 
 // Said when asked for (EGPU_HOOK_LOG=1): an application probes hundreds of names, most of which nobody misses.
 static void say_unknown(const char *name) {
-    count(&counts.unknown);
+    count_unknown();
     const char *wanted = getenv("EGPU_HOOK_LOG");
     if (wanted != NULL && wanted[0] == '1') fprintf(stderr, "egpu: passed a function this version does not know: %s\n", name);
 }
@@ -113,7 +122,7 @@ void *route_substitute_name(const char *name, void *address) {
         return address == (void *)route->wrapper ? NULL : address;
     }
     if (address == *(void **)route->real) return (void *)route->wrapper;
-    if (address != (void *)route->wrapper) count(&counts.unmatched);
+    if (address != (void *)route->wrapper) count_unknown();
     return address;
 }
 
@@ -145,7 +154,7 @@ static void *substitute_base(const char *base, void *address, int version, uint6
         if (found == NULL || (routes[i].flag == ROUTE_PER_THREAD) == per_thread) found = &routes[i];
     }
     if (found == NULL && version <= CUDA_VERSION_NEWEST) {
-        count(&counts.unmatched);
+        count_unknown();
         found = route_by_version(first, base, version, per_thread);
     } else if (found == NULL) {
         say_unknown(base);
@@ -169,5 +178,3 @@ CUresult cuGetProcAddress_v2(const char *symbol, void **function, int version, u
     }
     return result;
 }
-
-void route_count_namespace(void) { count(&counts.namespaces); }

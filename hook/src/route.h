@@ -41,14 +41,9 @@ bool route_present(void (*const *slot)(void));
 // time find the same addresses. false: there is no such library.
 bool route_load(enum route_library library, bool force);
 
-// What happened besides substitution; read by tests and by the region's counters.
-struct route_counts {
-    uint64_t unknown;    // Names like a driver function's that the table does not know: passed.
-    uint64_t unmatched;  // Known names whose address is none of the driver's exports: substituted by name and version.
-    uint64_t denied;     // Calls answered by CUDA_ERROR_NOT_SUPPORTED.
-    uint64_t namespaces; // dlmopen into a namespace of its own, refused because it brought a second driver.
-};
-struct route_counts route_counts(void);
+// Adds to the slot's unknown_call_count what was asked for and is not in the table, or has an address that is none of the
+// driver's exports. From cuInit on; before that it is only counted, for asking opens no files.
+void route_tell_unknown(void);
 
 // For the generated file.
 bool route_first(unsigned index);

@@ -13,6 +13,5 @@ static inline bool route_name_is_driver(const char *name) {
 }
 // What the application gets for a name the real lookup found at `address` (NULL: found nothing).
 void *route_substitute_name(const char *name, void *address);
-void route_count_namespace(void);
 
 #endif

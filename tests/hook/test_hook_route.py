@@ -1,14 +1,21 @@
 """Whoever asks for a driver function, and however, gets the hook's; what the driver lacks is never invented."""
 
 import os
+import struct
 import subprocess
 from pathlib import Path
 
 import building
 import pytest
+from agent import make_region
+from simulation import Simulation
+
+from egpu_runtime.agent import region_layout as words
+from egpu_runtime.agent.region import CardLimits, place
 
 HOOK, DRIVER = "libegpu.so", "libcuda.so.1"
 RUN_SECONDS_MAX = 20
+UUID = "GPU-45475055-5349-4d00-8000-000000000000"
 # A wrapped form, one that passes, one denied, one that came with 13.0 and a name that was never any.
 NAMES = ("cuMemAlloc_v2", "cuCtxGetApiVersion", "cuCheckpointProcessLock", "cuMemPrefetchBatchAsync", "cuNever")
 
@@ -101,6 +108,28 @@ def test_names_like_the_driver_pass() -> None:
     ]
     assert "does not know: cuTomorrow" in text
     assert "cublas" not in "".join(line for line in text.splitlines() if line.startswith("egpu:"))
+
+
+def test_unknown_functions_are_counted_in_the_slot(tmp_path: Path) -> None:
+    """A name that no table knows, asked for before cuInit and after it; one of another maker does not count."""
+    limits = CardLimits(UUID, memory_quota_bytes=1 << 30, core_quota=1.0, policy="hard", priority=0)
+    region = make_region(tmp_path / "region", cards=[limits])
+    other = building.client("other_driver", "-shared")
+    with Simulation(clock="virtual") as simulation:
+        process = simulation.start([building.client("unknown_names"), other], hook=True, region=region.path)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "asked\n"
+        (slot,) = region.usage().slots
+        offset, form = place("slot", "unknown_call_count")
+        slots = words.LAYOUTS["usage"].fields["slots"]
+        data = (region.path / "usage").read_bytes()
+        assert struct.unpack_from(form, data, slots.offset + slot.slot * slots.size + offset) == (2,)
+        process.kill()
+
+
+def test_the_private_tables_are_the_driver_own() -> None:
+    assert lookup("dlsym", "cuGetExportTable") == {"cuGetExportTable": DRIVER}
+    assert lookup("proc:13000:0", "cuGetExportTable") == {"cuGetExportTable": DRIVER}
 
 
 def test_a_namespace_with_a_second_driver_is_refused() -> None:
