@@ -288,11 +288,12 @@ def test_what_takes_no_time_is_the_same_on_the_wall(case: tuple[str, str], tmp_p
 
 def test_copies_and_pages_take_their_time_on_the_wall_too(tmp_path: Path) -> None:
     for case, least in {"copy_time": {"copy ms": 25, "waits ms": 25}, "read_mostly": {"copied in us": 58_590}}.items():
-        output = run("memory_moving", case, state=tmp_path / case, cuda="13.0", EGPU_SIM_CLOCK="wall")
+        wall = {"EGPU_SIM_CLOCK": "wall", "EGPU_SIM_DATA": "0"}
+        output = run("memory_moving", case, state=tmp_path / case, cuda="13.0", **wall)
         took = dict(line.rsplit(" ", 1) for line in output.splitlines())
         for name, expected in least.items():
-            # The machine may be busy; what a sleeping caller cannot be is early.
-            assert expected <= int(took[name]) <= expected * 40
+            # How late a caller wakes is the machine's affair; what it cannot be is early.
+            assert int(took[name]) >= expected
 
 
 @pytest.mark.parametrize("case", EXPECTED, ids=" ".join)
