@@ -13,7 +13,7 @@ static __thread unsigned thread_mode = CU_STREAM_CAPTURE_MODE_GLOBAL;
 
 bool sim_capture_active(const struct sim_stream *stream)
 {
-    return stream->capture != NULL;
+    return __atomic_load_n(&stream->capture, __ATOMIC_ACQUIRE) != NULL;
 }
 
 bool sim_stream_capturing(CUstream handle)
@@ -31,21 +31,43 @@ CUresult sim_capture_refuse(struct sim_stream *stream, CUresult why)
     return already ? CUDA_ERROR_STREAM_CAPTURE_INVALIDATED : why;
 }
 
-static struct sim_stream *implicit(const struct sim_stream *legacy)
+/* A stream of the context that captures, without `ignored` in its flags; under the lock. */
+static struct sim_stream *capturing(const struct sim_context *context, unsigned ignored)
 {
-    if (__atomic_load_n(&capture_count, __ATOMIC_ACQUIRE) == 0)
-        return NULL;
-    for (struct sim_stream *stream = legacy->context->streams; stream != NULL; stream = stream->next)
-        if (stream->capture != NULL && (stream->flags & CU_STREAM_NON_BLOCKING) == 0)
-            return stream;
+    for (struct sim_capture *capture = captures; capture != NULL; capture = capture->next)
+        for (size_t index = 0; index < capture->stream_count; index++) {
+            struct sim_stream *stream = capture->streams[index];
+
+            if (stream->context == context && (stream->flags & ignored) == 0)
+                return stream;
+        }
     return NULL;
+}
+
+/* `why` when one does, which then is invalid or, when that was only asked, stays as it is. */
+static CUresult refuse(const struct sim_context *context, unsigned ignored, CUresult why, bool asked)
+{
+    CUresult result = CUDA_SUCCESS;
+    struct sim_stream *stream;
+
+    if (__atomic_load_n(&capture_count, __ATOMIC_ACQUIRE) == 0)
+        return CUDA_SUCCESS;
+    pthread_mutex_lock(&lock); /* another thread may end its capture now */
+    stream = capturing(context, ignored);
+    if (stream != NULL)
+        result = asked ? why : sim_capture_refuse(stream, why);
+    pthread_mutex_unlock(&lock);
+    return result;
 }
 
 CUresult sim_capture_implicit(struct sim_stream *legacy)
 {
-    struct sim_stream *stream = implicit(legacy);
+    return refuse(legacy->context, CU_STREAM_NON_BLOCKING, CUDA_ERROR_STREAM_CAPTURE_IMPLICIT, false);
+}
 
-    return stream != NULL ? sim_capture_refuse(stream, CUDA_ERROR_STREAM_CAPTURE_IMPLICIT) : CUDA_SUCCESS;
+CUresult sim_capture_refuse_context(const struct sim_context *context)
+{
+    return refuse(context, 0, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, false);
 }
 
 /* Whether a capture forbids this thread's calls that a capture cannot hold. */
@@ -126,7 +148,7 @@ CUresult sim_capture_wait(struct sim_stream *stream, struct CUevent_st *event)
                 break;
         if (capture != NULL && capture->stream_count < SIM_CAPTURE_STREAMS_MAX && stream != stream->context->legacy) {
             capture->streams[capture->stream_count++] = stream;
-            stream->capture = capture;
+            __atomic_store_n(&stream->capture, capture, __ATOMIC_RELEASE);
         }
         pthread_mutex_unlock(&lock);
         if (capture == NULL)
@@ -169,9 +191,9 @@ static CUresult begin(CUstream handle, CUstreamCaptureMode mode, struct CUgraph_
     capture->next = captures;
     captures = capture;
     __atomic_add_fetch(&capture_count, 1, __ATOMIC_ACQ_REL);
-    pthread_mutex_unlock(&lock);
     sim_nodes_clear(&stream->after);
-    stream->capture = capture;
+    __atomic_store_n(&stream->capture, capture, __ATOMIC_RELEASE);
+    pthread_mutex_unlock(&lock);
     *begun = stream;
     return CUDA_SUCCESS;
 }
@@ -235,7 +257,7 @@ static void finish(struct sim_capture *capture)
     __atomic_sub_fetch(&capture_count, 1, __ATOMIC_ACQ_REL);
     for (size_t index = 0; index < capture->stream_count; index++) {
         sim_nodes_clear(&capture->streams[index]->after);
-        capture->streams[index]->capture = NULL;
+        __atomic_store_n(&capture->streams[index]->capture, NULL, __ATOMIC_RELEASE);
     }
     pthread_mutex_unlock(&lock);
     free(capture);
@@ -289,10 +311,11 @@ static CUresult status(CUstream handle, struct sim_stream **stream, CUstreamCapt
         return result;
     if (value == NULL)
         return CUDA_ERROR_INVALID_VALUE;
-    if (*stream == (*stream)->context->legacy && implicit(*stream) != NULL)
-        return CUDA_ERROR_STREAM_CAPTURE_IMPLICIT; /* asking does not invalidate */
-    *value = status_of(*stream);
-    return CUDA_SUCCESS;
+    if (*stream == (*stream)->context->legacy)
+        result = refuse((*stream)->context, CU_STREAM_NON_BLOCKING, CUDA_ERROR_STREAM_CAPTURE_IMPLICIT, true);
+    if (result == CUDA_SUCCESS)
+        *value = status_of(*stream);
+    return result;
 }
 
 CUresult sim_cuStreamIsCapturing(CUstream handle, CUstreamCaptureStatus *value)

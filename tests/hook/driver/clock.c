@@ -71,7 +71,7 @@ static void free_place(struct sim_state *state, uint32_t place)
     participant->key = 0;
     state->wakes[place] = SIM_NEVER;
     __atomic_store_n(&participant->attached, 0, __ATOMIC_RELEASE);
-    state->participants--;
+    __atomic_fetch_sub(&state->participants, 1, __ATOMIC_RELAXED);
     state->progress++;
     if (state->holder == place + 1)
         state->holder = 0;
@@ -178,7 +178,8 @@ static void await_token(struct sim_participant *participant)
 
     while (__atomic_exchange_n(&participant->go, 0, __ATOMIC_ACQ_REL) == 0) {
         uint64_t began = sim_real_ns();
-        uint64_t interval = WATCH_NS * (1 + state->participants / WATCHERS_PER_INTERVAL);
+        uint32_t watchers = __atomic_load_n(&state->participants, __ATOMIC_RELAXED);
+        uint64_t interval = WATCH_NS * (1 + watchers / WATCHERS_PER_INTERVAL);
 
         sim_futex_wait(&participant->go, 0, interval);
         if (sim_real_ns() - began >= interval)
@@ -223,7 +224,7 @@ void sim_participate(void)
     own_place = place + 1;
     own_attached = ++state->attachments;
     __atomic_store_n(&participant->attached, own_attached, __ATOMIC_RELEASE);
-    state->participants++;
+    __atomic_fetch_add(&state->participants, 1, __ATOMIC_RELAXED);
     state->expected -= process->expected > 0;
     process->expected -= process->expected > 0;
     state->wakes[place] = state->now_ns;

@@ -98,10 +98,8 @@ static CUresult record(struct sim_context *context, CUevent event)
 {
     if (context == NULL)
         return CUDA_ERROR_INVALID_CONTEXT;
-    for (struct sim_stream *stream = context->streams; stream != NULL; stream = stream->next)
-        if (sim_capture_active(stream))
-            return sim_capture_refuse(stream, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
-    return sim_cuEventRecord(event, (CUstream)(void *)context->legacy);
+    CUresult result = sim_capture_refuse_context(context);
+    return result == CUDA_SUCCESS ? sim_cuEventRecord(event, (CUstream)(void *)context->legacy) : result;
 }
 
 static CUresult wait(struct sim_context *context, CUevent event)

@@ -14,14 +14,17 @@ struct host_work {
     struct host_work *next;
 };
 
+/* In this order: `starting`, the state's lock, `lock`. */
+static pthread_mutex_t starting = PTHREAD_MUTEX_INITIALIZER;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t attached = PTHREAD_COND_INITIALIZER;
 static struct host_work *first;
-static bool running; /* the thread is there */
-static bool ready;   /* and takes part in the clock */
+static bool running; /* the thread is there; under `starting`, as is */
+static bool ready;   /* that it takes part in the clock */
 
 void sim_host_functions_forked(void)
 {
+    pthread_mutex_init(&starting, NULL);
     pthread_mutex_init(&lock, NULL);
     first = NULL;
     running = false;
@@ -76,10 +79,10 @@ static void run(struct host_work *work)
 static void *serve(void *unused)
 {
     (void)unused;
-    pthread_mutex_lock(&lock);
+    pthread_mutex_lock(&starting);
     ready = true;
-    pthread_cond_signal(&attached);
-    pthread_mutex_unlock(&lock);
+    pthread_cond_broadcast(&attached);
+    pthread_mutex_unlock(&starting);
     sim_participate();
     while (!sim_process_over()) {
         uint64_t wake_ns;
@@ -110,7 +113,7 @@ static CUresult start(void)
         return CUDA_ERROR_OPERATING_SYSTEM;
     running = true;
     while (!ready)
-        pthread_cond_wait(&attached, &lock);
+        pthread_cond_wait(&attached, &starting);
     return CUDA_SUCCESS;
 }
 
@@ -123,9 +126,9 @@ static CUresult submit(struct sim_stream *stream, struct host_work *work)
     if (work == NULL)
         return CUDA_ERROR_OUT_OF_MEMORY;
     sim_participate();
-    pthread_mutex_lock(&lock);
+    pthread_mutex_lock(&starting);
     result = start();
-    pthread_mutex_unlock(&lock);
+    pthread_mutex_unlock(&starting);
     if (result != CUDA_SUCCESS) {
         free(work);
         return result;

@@ -345,7 +345,7 @@ struct sim_share *sim_share(int card)
 
 bool sim_process_over(void)
 {
-    return process_over;
+    return __atomic_load_n(&process_over, __ATOMIC_ACQUIRE);
 }
 
 /* exit(): the process' work, memory and turn vanish at once; calls after this answer DEINITIALIZED. */
@@ -353,7 +353,7 @@ __attribute__((destructor)) static void end_own_process(void)
 {
     if (state == NULL || own_process == 0 || process_over)
         return;
-    process_over = true;
+    __atomic_store_n(&process_over, true, __ATOMIC_RELEASE); /* threads of the driver may still run */
     sim_lock();
     if (state->processes[own_process - 1].alive)
         sim_end_process(own_process - 1);

@@ -65,6 +65,7 @@ bool sim_capture_active(const struct sim_stream *stream);
 CUresult sim_capture_add(struct sim_stream *stream, const struct sim_operation *operation);
 CUresult sim_capture_refuse(struct sim_stream *stream, CUresult why); /* invalidates, answers `why` */
 CUresult sim_capture_implicit(struct sim_stream *legacy); /* 906 when a blocking stream of the context captures */
+CUresult sim_capture_refuse_context(const struct sim_context *context); /* 900 when any does */
 CUresult sim_capture_record(struct sim_stream *stream, struct CUevent_st *event);
 CUresult sim_capture_wait(struct sim_stream *stream, struct CUevent_st *event);
 void sim_nodes_set(struct sim_nodes *nodes, struct CUgraphNode_st *node);

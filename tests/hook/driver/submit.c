@@ -192,10 +192,9 @@ static CUresult wait_work(struct sim_context *context)
 
 CUresult sim_wait_context(struct sim_context *context)
 {
-    for (struct sim_stream *stream = context->streams; stream != NULL && !sim_process_over(); stream = stream->next)
-        if (sim_capture_active(stream))
-            return sim_capture_refuse(stream, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
-    return wait_work(context);
+    CUresult result = sim_process_over() ? CUDA_SUCCESS : sim_capture_refuse_context(context);
+
+    return result == CUDA_SUCCESS ? wait_work(context) : result;
 }
 
 /* For calls that wait by themselves: whether a capture forbids them is a question of its mode and thread, asked before. */
