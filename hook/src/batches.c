@@ -1,4 +1,4 @@
-#include "streams.h"
+#include "rows.h"
 
 #include "capture.h"
 #include "clock.h"
@@ -6,6 +6,7 @@
 
 /* While the application waits for its work, its page says so for this long at most: it may die there. */
 #define BLOCKED_NS (100 * THROTTLE_MS)
+#define CHAIN_NS 10000ull        /* a launch takes so long from the call to the card at most */
 #define OPEN_NS_MAX THROTTLE_MS /* a batch that gets no more launches is ended by whoever looks */
 
 static struct batch *batch_at(struct stream *stream, unsigned index) {
@@ -20,6 +21,7 @@ static bool record(CUevent *event, const struct stream *stream) {
 /* The newest batch takes no more launches. Without an end event it cannot be measured: charged as learned. */
 static void close_batch(struct stream *stream) {
     struct batch *batch = batch_at(stream, stream->last - 1);
+    row_end(stream);
     if (!stream->open) return;
     stream->open = 0;
     if (!capture_holds(stream->handle)) {
@@ -48,12 +50,15 @@ static bool open_batch(struct stream *stream, const struct submission *submissio
     const struct gate_pass *pass = &submission->pass;
     if (stream->last - stream->first >= BATCHES_PER_STREAM - 1) return false;
     struct batch *batch = batch_at(stream, stream->last), *before = batch_at(stream, stream->last - 1);
-    bool chained = stream->last != stream->first && !before->alone && !finished(before->end);
+    /* Work that ends before this launch arrives leaves a gap that nobody can see: neither chained nor worth learning. */
+    bool busy = stream->last != stream->first && !before->alone && !finished(before->end);
+    bool chained = busy && stream->work_end_ns > pass->now_ns + CHAIN_NS;
     CUevent begin = batch->begin, end = batch->end;
     if (!chained && !record(&begin, stream)) return false;
     *batch = (struct batch){.begin = begin, .end = end, .from = chained ? before->end : begin, .key = pass->key};
     batch->submitted_ns = pass->now_ns;
     batch->idle_start = !chained;
+    batch->ambiguous = busy && !chained;
     batch->borrowed = pass->borrowed;
     batch->others_busy_ns = others_busy_ns(submission->gate, stream);
     batch->contended = others_active(submission->gate, stream->launches + 1, pass->now_ns);
@@ -73,6 +78,7 @@ void batches_before(struct submission *submission) {
     struct stream *stream = submission->stream;
     submission->stream = NULL;
     if (!stream_own(stream)) return;
+    row_end(stream);
     if (!fits(stream, &submission->pass)) {
         close_batch(stream);
         if (!open_batch(stream, submission)) {
@@ -103,7 +109,8 @@ void batches_after(struct submission *submission, CUresult result) {
         return;
     }
     struct batch *batch = batch_at(stream, stream->last - 1);
-    if (batch->idle_start && batch->launches == 0) batch->call_ns = clock_now_ns() - batch->call_ns;
+    if (batch->idle_start && batch->launches == 0)
+        batch->call_ns = batch->ambiguous ? 0 : clock_now_ns() - batch->call_ns;
     if (result != CUDA_SUCCESS) {
         stream->launches--;
     } else {
@@ -117,6 +124,8 @@ void batches_after(struct submission *submission, CUresult result) {
     if (batch->launches >= BATCH_LAUNCHES || batch->learned_ns >= BATCH_NS || batch->unknown || pass->probe ||
         pass->clean_wanted)
         close_batch(stream);
+    else if (result == CUDA_SUCCESS)
+        row_begin(submission, batch);
     stream_release(stream);
 }
 
@@ -132,7 +141,7 @@ static int reap_first(struct stream *stream, struct gate *gate) {
                               .unknown = batch->unknown, .borrowed = batch->borrowed, .idle_start = batch->idle_start};
     uint64_t busy_ns = others_busy_ns(gate, stream);
     done.span.elapsed_ns = measured ? (uint64_t)((double)elapsed_ms * 1e6 + 0.5) : batch->learned_ns;
-    if (!measured) done.key = 0;
+    if (!measured || batch->ambiguous) done.key = 0;
     done.span.elapsed_ns -= batch->call_ns < done.span.elapsed_ns / 2 ? batch->call_ns : done.span.elapsed_ns / 2;
     done.span.contended = batch->contended || busy_ns != batch->others_busy_ns ||
                           others_active(gate, stream->launches, batch->submitted_ns);
@@ -206,6 +215,7 @@ void batches_close_stream(CUstream handle) {
 /* What is outstanding stays charged as learned: its events cannot be asked any more. */
 static void forget(struct stream *stream, bool destroy_events) {
     struct gate *gate = gate_of_card(stream->card);
+    row_end(stream);
     stream->open = 0;
     while (stream->first != stream->last) {
         batch_at(stream, stream->first)->alone = true;

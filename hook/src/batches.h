@@ -19,10 +19,18 @@
 
 struct stream;
 
+/* Launches that are alike. */
+struct row_key {
+    CUstream stream;
+    const void *function;
+    uint64_t grid, block;
+};
+
 struct submission {
     struct gate *gate;     /* NULL: passes untouched */
     struct stream *stream; /* NULL: charged by learned cost alone */
     struct gate_pass pass;
+    struct row_key what;
 };
 
 /* Of an explicit stream, or of a default one of the calling thread's context; made on first sight, NULL when full. */

@@ -12,6 +12,7 @@
 #define GAP_NS 10000ull           /* from the call to the card on an empty stream: a real launch takes 3 to 8 us */
 #define PROBE_ALONE_NS 500000ull
 #define REAP_NS 50000ull
+#define ROW_NS_LOW 50000ull       /* of the millisecond that high may have to wait */
 #define PEERS_MAX EGPU_MEMBER_COUNT_MAX
 
 static struct gate *gates[EGPU_CARD_COUNT_MAX];
@@ -290,6 +291,41 @@ static void remove_ahead(struct gate *gate, uint64_t learned_ns, uint32_t launch
     gate->ahead_ns -= least(gate->ahead_ns, learned_ns);
     __atomic_store_n(&gate->launches, launches < gate->launches ? gate->launches - launches : 0, __ATOMIC_RELAXED);
     gate->unknown -= unknown < gate->unknown ? unknown : gate->unknown;
+}
+
+/* A row holds high priority up by as much as it is long; and it hides from others that more is submitted. */
+uint32_t gate_row_launches(struct gate *gate, const struct gate_pass *pass) {
+    const struct egpu_card_limits *limits = region_limits(gate->card);
+    if (!limits || limits->oversubscription || __atomic_load_n(&gate->probing, __ATOMIC_ACQUIRE)) return 0;
+    if (pass->learned_ns == 0 || pass->clean_wanted) return 0;
+    uint64_t work_ns = limits->priority == THROTTLE_LOW ? ROW_NS_LOW : BATCH_NS;
+    return (uint32_t)least(work_ns / pass->learned_ns, BATCH_LAUNCHES);
+}
+
+void gate_grant(struct gate *gate, const struct gate_pass *pass, uint32_t launches) {
+    struct surroundings around;
+    uint64_t cost_ns = pass->learned_ns * launches;
+    look_around(gate, &around);
+    pthread_mutex_lock(&gate->lock);
+    __atomic_store_n(&gate->launches, gate->launches + launches, __ATOMIC_RELAXED);
+    gate->ahead_ns += cost_ns;
+    gate->work_end_ns += cost_ns;
+    pthread_mutex_unlock(&gate->lock);
+    throttle_charge(around.bucket, (int64_t)cost_ns, pass->borrowed);
+    write_page(gate, &around, pass->now_ns, load(&gate->busy_until_ns) + cost_ns);
+    struct egpu_slot_card *slot = region_slot_card(gate->card);
+    if (slot) add(&slot->launch_count, launches);
+}
+
+void gate_return(struct gate *gate, uint64_t cost_ns, uint32_t launches, bool borrowed) {
+    struct egpu_slot_card *slot = region_slot_card(gate->card);
+    struct egpu_card_usage *usage = region_card_usage(gate->card);
+    pthread_mutex_lock(&gate->lock);
+    remove_ahead(gate, cost_ns, launches, 0);
+    gate->work_end_ns -= least(gate->work_end_ns, cost_ns);
+    pthread_mutex_unlock(&gate->lock);
+    if (usage) throttle_charge((struct throttle_bucket *)usage->bucket, -(int64_t)cost_ns, borrowed);
+    if (slot) add(&slot->launch_count, (uint64_t)0 - launches);
 }
 
 void gate_undo(struct gate *gate, const struct gate_pass *pass) {

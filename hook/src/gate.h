@@ -56,6 +56,12 @@ struct gate_batch {
 struct gate *gate_of_card(int card);
 /* Waits until the launch may pass; reaps finished batches meanwhile. The launch counts as outstanding from here on. */
 void gate_enter(struct gate *gate, uint64_t key, struct gate_pass *pass);
+/* `launches` more of the same, each at the learned cost, to be submitted without asking. */
+void gate_grant(struct gate *gate, const struct gate_pass *pass, uint32_t launches);
+/* Some of them were not submitted. */
+void gate_return(struct gate *gate, uint64_t cost_ns, uint32_t launches, bool borrowed);
+/* How many of the same may go without asking: few while somebody of higher priority may come. */
+uint32_t gate_row_launches(struct gate *gate, const struct gate_pass *pass);
 /* The launch failed: as if it had never been. */
 void gate_undo(struct gate *gate, const struct gate_pass *pass);
 /* Returns what was charged. */

@@ -117,6 +117,9 @@ void streams_after_fork(void) {
     pthread_mutex_init(&changing, NULL);
     for (struct stream *stream = all; stream; stream = stream->next) {
         stream_release(stream);
+        stream->row_serial++;
+        stream->row_left = 0;
+        stream->row_gate = NULL;
         memset(stream->batches, 0, sizeof stream->batches);
         streams_forget(stream);
     }

@@ -13,7 +13,7 @@ struct batch {
     uint64_t call_ns;           /* the driver's call of its first launch took so long: on an empty stream the card waits for it */
     uint64_t others_busy_ns;    /* of peers when it began */
     uint32_t launches, unknown;
-    bool borrowed, contended, idle_start;
+    bool borrowed, contended, idle_start, ambiguous;
     bool alone;                 /* no end event: charged as learned */
 };
 
@@ -31,6 +31,11 @@ struct stream {
     uint64_t busy_ns;           /* charged to this stream */
     uint32_t launches;          /* outstanding */
     struct stream *next;        /* of all ever made: they are reused, never freed */
+    /* Launches granted in advance: see rows.h. */
+    uint32_t row_serial;        /* changes when a row ends */
+    int32_t row_left;
+    uint64_t row_cost_ns;       /* of one launch */
+    struct gate *row_gate;
     struct batch batches[BATCHES_PER_STREAM];
 };
 

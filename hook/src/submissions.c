@@ -3,6 +3,7 @@
 #include "capture.h"
 #include "cards.h"
 #include "oversubscription.h"
+#include "rows.h"
 
 #define COPY_BYTES_MIN (1u << 20) /* smaller ones are done before a wait would have begun */
 
@@ -11,6 +12,8 @@ __thread int submissions_in_callback;
 void submission_begin(struct submission *submission, CUstream stream, const void *function, uint64_t grid,
                       uint64_t block) {
     submission->gate = NULL;
+    struct row_key what = {stream, function, grid, block};
+    if (row_goes_on(&what)) return;
     if (region_state() != REGION_READY || submissions_in_callback || capture_holds(stream)) return;
     submission->stream = streams_find(stream);
     int card = submission->stream ? streams_card(submission->stream) : card_current();
@@ -19,6 +22,7 @@ void submission_begin(struct submission *submission, CUstream stream, const void
     if (!gate) return;
     gate_enter(gate, costs_key(function, grid, block), &submission->pass);
     submission->gate = gate;
+    submission->what = what;
     if (submission->stream) batches_before(submission);
 }
 
