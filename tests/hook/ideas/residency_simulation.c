@@ -1,8 +1,9 @@
 /* Containers on one card with paged memory, by discrete events: what residency.c decides, over hours, from a seed.
  *
- *     residency_simulation SCENARIO SEED
+ *     residency_simulation SCENARIO SEED [LAST_SEED]
  *
- * prints one line of figures and fails at the first broken invariant. The card is a queue: one kernel at a time. Memory
+ * prints one line of figures (of the last seed) and fails at the first broken invariant. Of many seeds each has a few
+ * minutes. The card is a queue: one kernel at a time. Memory
  * comes in chunks, least recently used goes first, moving a chunk in or out costs its size over the link. Every
  * container keeps its own plan until that plan's valid_until_ns, as the hook does, so plans are a little out of date. */
 #include <inttypes.h>
@@ -12,14 +13,18 @@
 
 #include "residency.h"
 
-#define CHUNK_BYTES (UINT64_C(128) << 20)
-#define CARD_CHUNKS 128 /* 16 GiB */
+#ifndef CHUNK_MIB
+#define CHUNK_MIB 128
+#endif
+#define CHUNK_BYTES ((uint64_t)CHUNK_MIB << 20)
+#define CARD_CHUNKS (16384 / CHUNK_MIB) /* 16 GiB */
 #define MEMBERS_MAX RESIDENCY_MEMBER_COUNT_MAX
 #define RANDOM_COUNT_MAX 16
 #define MS RESIDENCY_MILLISECOND_NS
 #define SECOND (1000 * MS)
 #define CHUNK_NS (CHUNK_BYTES * SECOND / RESIDENCY_LINK_BYTES_PER_SECOND)
 #define NEVER UINT64_MAX
+#define MANY_SEEDS_HORIZON_NS (240 * SECOND)
 
 enum behaviour { HONEST, LIAR, DIES };
 
@@ -290,7 +295,7 @@ static void random_world(bool with_liar) {
     world.horizon_ns = 7200 * SECOND;
     int count = 2 + (int)dice(RANDOM_COUNT_MAX - 2);
     for (int i = 0; i < count; i++) {
-        struct container *container = add(4 + (int)dice(120), (1 + dice(100)) * MS, (10 + dice(120)) * SECOND, dice(6) == 0);
+        struct container *container = add(CARD_CHUNKS / 32 + (int)dice(CARD_CHUNKS * 15 / 16), (1 + dice(100)) * MS, (10 + dice(120)) * SECOND, dice(6) == 0);
         container->pinned_chunks = (int)dice(3) * (container->chunks > 8);
         container->burst = 1 + (int)dice(50);
         container->pause_ns = dice(3) == 0 ? dice(8000) * MS : 0;
@@ -351,14 +356,7 @@ static void check_waits(void) {
     }
 }
 
-int main(int argc, char **argv) {
-    world.seed = argc > 2 ? strtoull(argv[2], NULL, 10) * UINT64_C(0x9E3779B97F4A7C15) + 1 : 1;
-    if (argc != 3 || !build(argv[1])) {
-        fprintf(stderr, "usage: residency_simulation two|two-unaided|fits|pairs|high|high-unaided|random|random-unaided|liar SEED\n");
-        return 2;
-    }
-    run();
-    check_waits();
+static void print_figures(void) {
     uint64_t work_ns = 0, end_ns = 0, unfinished = 0, wait_ns_max = 0;
     for (int i = 0; i < world.count; i++) {
         const struct container *container = &world.containers[i];
@@ -372,5 +370,32 @@ int main(int argc, char **argv) {
     printf("end_s=%.0f efficiency_percent=%.2f moved_gib=%.1f unfinished=%" PRIu64 " turns=%" PRIu64 " wait_s_max=%.1f overlap_ms_max=%.1f first_slower_percent=%.2f\n",
            (double)end_ns / 1e9, 100.0 * (double)work_ns / (double)end_ns, (double)(world.moved_chunks * CHUNK_BYTES) / 1073741824.0, unfinished, world.turn_slots,
            (double)wait_ns_max / 1e9, (double)world.overlap_ns_max / 1e6, 100.0 * ((double)(first->done_ns - first->start_ns) / (double)alone_ns - 1.0));
-    return 0;
+}
+
+static bool simulate(const char *scenario, uint64_t seed, uint64_t horizon_ns) {
+    memset(&world, 0, sizeof world);
+    world.seed = seed * UINT64_C(0x9E3779B97F4A7C15) + 1;
+    if (!build(scenario)) {
+        return false;
+    }
+    world.horizon_ns = horizon_ns < world.horizon_ns ? horizon_ns : world.horizon_ns;
+    run();
+    check_waits();
+    return true;
+}
+
+int main(int argc, char **argv) {
+    uint64_t first = argc > 2 ? strtoull(argv[2], NULL, 10) : 0;
+    uint64_t last = argc > 3 ? strtoull(argv[3], NULL, 10) : first;
+    for (uint64_t seed = first; argc >= 3 && seed <= last; seed++) {
+        if (!simulate(argv[1], seed, last > first ? MANY_SEEDS_HORIZON_NS : NEVER)) {
+            break;
+        }
+        if (seed == last) {
+            print_figures();
+            return 0;
+        }
+    }
+    fprintf(stderr, "usage: residency_simulation two|two-unaided|fits|pairs|high|high-unaided|random|random-unaided|liar SEED [LAST]\n");
+    return 2;
 }
