@@ -136,6 +136,10 @@ def test_threads_take_part_one_after_the_other() -> None:
     check("open:0 thread:launch,1,100/sync,1/now now launch:2:10 sync:2 now", "now 100; now 100; now 110")
 
 
+def test_the_work_of_threads_that_ended_goes_on() -> None:
+    check("open:0 launch:0:5 churn:200:10 synccontext now launch:0:1 sync:0 now", "now 2005; now 2006")
+
+
 def shares(model: str, *scripts: str) -> tuple[list[str], list[int]]:
     """The lines every client prints, and the card time each got in us."""
     with Simulation(model=model, env=EXACT, start=len(scripts)) as sim:

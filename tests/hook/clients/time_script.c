@@ -175,6 +175,31 @@ static void thread(const char *text)
     pthread_join(handle_of_thread, NULL);
 }
 
+static void *launch_in_own_stream(void *opened)
+{
+    unsigned us = number(2);
+    void *parameters[] = {&us};
+
+    complain(cuCtxSetCurrent(opened));
+    complain(cuLaunchKernel(spin, 1, 1, 1, 1, 1, 1, 0, CU_STREAM_PER_THREAD, parameters, NULL));
+    return NULL;
+}
+
+/* churn:COUNT:US: threads that come, launch in the stream of the thread, and go */
+static void churn(void)
+{
+    CUcontext opened = NULL;
+    pthread_t one;
+
+    complain(cuCtxGetCurrent(&opened));
+    for (unsigned index = 0; index < number(1); index++) {
+        egpuSimExpect(1);
+        pthread_create(&one, NULL, launch_in_own_stream, opened);
+        egpuSimDetach();
+        pthread_join(one, NULL);
+    }
+}
+
 static void graph_commands(void)
 {
     if (strcmp(words[0], "capture") == 0)
@@ -237,6 +262,8 @@ static void command(void)
         egpuSimSleep((uint64_t)number(1) * 1000U);
     else if (strcmp(verb, "now") == 0)
         printf("now %llu\n", (unsigned long long)((now() - began) / 1000U));
+    else if (strcmp(verb, "churn") == 0)
+        churn();
     else if (strcmp(verb, "fork") == 0)
         fork_child();
     else if (strcmp(verb, "kill") == 0)

@@ -9,6 +9,8 @@
 
 static uint64_t identities;
 static __thread struct sim_stream *per_thread[PER_THREAD_CONTEXTS_MAX];
+static pthread_key_t ending; /* a thread's streams end with it */
+static pthread_once_t ending_once = PTHREAD_ONCE_INIT;
 
 struct sim_stream *sim_stream_make(struct sim_context *context, unsigned flags, int priority)
 {
@@ -28,8 +30,42 @@ struct sim_stream *sim_stream_make(struct sim_context *context, unsigned flags, 
     return stream;
 }
 
+/* Its work goes on; the context's latest point still waits for it. */
+static void leave_context(struct sim_stream *stream)
+{
+    struct sim_context *context = stream->context;
+
+    sim_lock_with_room(context->card, SIM_JOIN);
+    for (struct sim_stream **link = &context->streams; *link != NULL; link = &(*link)->next)
+        if (*link == stream) {
+            *link = stream->next;
+            break;
+        }
+    if (!context->destroyed)
+        context->latest = sim_join(context->card, context->latest, stream->tail);
+    stream->magic = 0;
+    sim_unlock();
+}
+
+static void end_per_thread(void *unused)
+{
+    (void)unused;
+    for (int place = 0; place < PER_THREAD_CONTEXTS_MAX && per_thread[place] != NULL; place++) {
+        if (!sim_process_over() && sim_process()->lost == 0 && !sim_capture_active(per_thread[place]))
+            leave_context(per_thread[place]);
+        per_thread[place] = NULL;
+    }
+}
+
+static void make_ending(void)
+{
+    pthread_key_create(&ending, end_per_thread);
+}
+
 static struct sim_stream *per_thread_stream(struct sim_context *context)
 {
+    pthread_once(&ending_once, make_ending);
+    pthread_setspecific(ending, context);
     for (int place = 0; place < PER_THREAD_CONTEXTS_MAX; place++) {
         if (per_thread[place] == NULL) {
             per_thread[place] = sim_stream_make(context, CU_STREAM_DEFAULT, 0);
@@ -116,15 +152,7 @@ CUresult sim_cuStreamDestroy_v2(CUstream handle)
         return result;
     if (sim_capture_active(stream))
         return sim_capture_refuse(stream, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
-    sim_lock(); /* its work goes on; the context's latest point still waits for it */
-    for (struct sim_stream **link = &stream->context->streams; *link != NULL; link = &(*link)->next)
-        if (*link == stream) {
-            *link = stream->next;
-            break;
-        }
-    stream->context->latest = sim_join(stream->context->card, stream->context->latest, stream->tail);
-    stream->magic = 0;
-    sim_unlock();
+    leave_context(stream);
     return CUDA_SUCCESS;
 }
 
