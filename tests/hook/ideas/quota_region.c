@@ -30,7 +30,7 @@
         }                                                                                                              \
     } while (0)
 
-enum { CARD = 0, CHURN_BYTES_MAX = 1 << 20, THREAD_COUNT = 8, THREAD_ROUNDS = 20000, KILL_PAUSE_NS_MAX = 300000 };
+enum { CARD = 0, CHURN_BYTES_MAX = 1 << 20, THREAD_COUNT = 8, THREAD_ROUNDS = 50000, KILL_PAUSE_NS_MAX = 300000 };
 
 static const char *program;
 
@@ -188,7 +188,10 @@ static void exec_case(bool again) {
     CHECK(region_state() == REGION_READY && total() == 0 && slots_in_use() == 1);
 }
 
+static pthread_barrier_t together;
+
 static void *thread(void *argument) {
+    pthread_barrier_wait(&together);
     uint64_t random = (uint64_t)(uintptr_t)argument + 1, held = 0;
     for (int round = 0; round < THREAD_ROUNDS; round++) {
         uint64_t bytes = next_random(&random) % 4096;
@@ -205,6 +208,7 @@ static void *thread(void *argument) {
 
 static void threads_case(void) {
     pthread_t threads[THREAD_COUNT];
+    pthread_barrier_init(&together, NULL, THREAD_COUNT);
     for (uintptr_t index = 0; index < THREAD_COUNT; index++)
         CHECK(pthread_create(&threads[index], NULL, thread, (void *)index) == 0);
     for (int index = 0; index < THREAD_COUNT; index++)
