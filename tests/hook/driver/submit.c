@@ -79,6 +79,7 @@ void sim_lock_with_room(int card, enum sim_kind kind)
         sim_lock();
         sim_advance(sim_now());
     }
+    sim_events_resolve();
 }
 
 CUresult sim_submit_now(struct sim_stream *stream, const struct sim_operation *operation, struct sim_point *point)
@@ -91,7 +92,6 @@ CUresult sim_submit_now(struct sim_stream *stream, const struct sim_operation *o
         duration_ns += operation->extra_ns((void *)(uintptr_t)operation->argument);
     sim_participate();
     sim_lock_with_room(context->card, operation->kind);
-    sim_events_resolve();
     after[0] = sim_stream_settle(stream);
     stream->tail = sim_enqueue(context->card, operation->kind, duration_ns, after);
     context->latest = stream->tail;
