@@ -134,8 +134,14 @@ def _types(text: str) -> tuple[str, ...]:
     return () if text == "void" else tuple(text.split(", "))
 
 
+def ordered(rows: list[Row]) -> list[Row]:
+    """libcuda first; forms of one base name next to each other, older ones first."""
+    return sorted(rows, key=lambda row: (row.nvml, row.base, row.version, row.name))
+
+
 def real_h(rows: list[Row]) -> str:
-    """Typed pointers to the driver's functions, and prototypes of what the hook exports."""
+    """Typed pointers to the driver's functions, in the order of the routes, and prototypes of what the hook exports."""
+    rows = ordered(rows)
     out = [HEADER, '#ifndef EGPU_REAL_H\n#define EGPU_REAL_H\n#include "driver.h"\n#include "driver_nvml.h"\n']
     for table, nvml in (("real", False), ("real_nvml", True)):
         out.append(f"struct {table} {{")
@@ -149,8 +155,8 @@ def real_h(rows: list[Row]) -> str:
 
 
 def routes_c(rows: list[Row], defined: set[str]) -> str:
-    """First-call functions, denials and the routing table, sorted by base name and then by name."""
-    rows = sorted(rows, key=lambda row: (row.base, row.version, row.name))
+    """First-call functions, denials and the routing table."""
+    rows = ordered(rows)
     out = [HEADER, '#include "real.h"\n#include "route.h"\n']
     for index, row in enumerate(rows):
         absent = "route_absent_nvml()" if row.nvml else "route_absent()"
@@ -165,6 +171,12 @@ def routes_c(rows: list[Row], defined: set[str]) -> str:
         out.append(f"struct {table} {table} = {{")
         out += [f"    .{row.name} = first_{row.name}," for row in rows if row.nvml == nvml]
         out.append("};")
+    first_nvml = sum(not row.nvml for row in rows)
+    for index, row in enumerate(rows):
+        place = f"offsetof(struct {row.table}, {row.name}) / sizeof(void *)"
+        out.append(
+            f'_Static_assert({place} == {index - row.nvml * first_nvml}, "slots are in the order of the routes");'
+        )
     out.append("const struct route routes[] = {")
     out += [f"    {_route(row, defined)}," for row in rows]
     out.append("};\nconst unsigned routes_count = sizeof routes / sizeof routes[0];")

@@ -51,11 +51,12 @@ static void count_unknown(void) {
     if (__atomic_load_n(&telling, __ATOMIC_RELAXED)) route_tell_unknown();
 }
 
+// The slots are in the order of the routes.
 static const struct route *route_of_slot(void (*const *slot)(void)) {
-    for (unsigned i = 0; i < routes_count; i++) {
-        if ((void (*const *)(void))routes[i].real == slot) return &routes[i];
-    }
-    return NULL;
+    void (*const *const cuda)(void) = (void (*const *)(void))&real;
+    void (*const *const nvml)(void) = (void (*const *)(void))&real_nvml;
+    const size_t cuda_count = sizeof real / sizeof *cuda;
+    return slot >= cuda && slot < cuda + cuda_count ? &routes[slot - cuda] : &routes[cuda_count + (size_t)(slot - nvml)];
 }
 
 static bool present(const struct route *route) {
@@ -64,7 +65,7 @@ static bool present(const struct route *route) {
 
 bool route_present(void (*const *slot)(void)) {
     const struct route *route = route_of_slot(slot);
-    return route != NULL && route_load(route->library, true) && present(route);
+    return route_load(route->library, true) && present(route);
 }
 
 bool route_first(unsigned index) { return route_load(routes[index].library, true) && present(&routes[index]); }

@@ -28,7 +28,7 @@ struct route {
     enum route_library library;
 };
 
-// Sorted by base name, then version; routes_by_name holds indexes in the order of the names.
+// libcuda first; by base name, then version. routes_by_name holds indexes in the order of the names.
 extern const struct route routes[];
 extern const unsigned routes_count;
 extern const unsigned short routes_by_name[];
