@@ -3,6 +3,7 @@
 One door: a script of driver calls (tests/hook/clients/time_script.c) and the lines it must print, in microseconds."""
 
 import ctypes
+import re
 import time
 
 import building
@@ -260,3 +261,9 @@ def test_python_reads_the_state_as_c_writes_it() -> None:
 def test_graphs_built_node_by_node(cuda: str) -> None:
     with Simulation(env=EXACT, cuda=cuda) as sim:
         assert sim.run([building.client("graph_explicit", "-lcuda")]) == ""
+
+
+def test_every_word_of_the_environment_is_explained() -> None:
+    code = "".join(file.read_text() for file in sorted(building.DRIVER.glob("*.c")))
+    asked = set(re.findall(r'(?:getenv|sim_environment|environment_is)\("(EGPU_SIM_\w+)"', code))
+    assert asked == set(re.findall(r"`(EGPU_SIM_\w+)`", (building.DRIVER / "README.md").read_text()))
