@@ -4,15 +4,26 @@ static __thread struct {
     struct row_key what;
     struct stream *stream;
     uint32_t serial;
+    uint32_t unlimited_left;    /* launches on this stream that need not ask whether there is a limit now */
+    CUstream unlimited;
 } current;
 
 bool row_goes_on(const struct row_key *what) {
     struct stream *stream = current.stream;
+    if (current.unlimited_left > 0 && what->stream == current.unlimited) {
+        current.unlimited_left--;
+        return true;
+    }
     if (!stream || what->function != current.what.function || what->stream != current.what.stream ||
         what->grid != current.what.grid || what->block != current.what.block)
         return false;
     if (__atomic_load_n(&stream->row_serial, __ATOMIC_ACQUIRE) != current.serial) return false;
     return __atomic_fetch_sub(&stream->row_left, 1, __ATOMIC_RELAXED) > 0;
+}
+
+void row_unlimited(CUstream stream) {
+    current.unlimited = stream;
+    current.unlimited_left = BATCH_LAUNCHES;
 }
 
 void row_begin(const struct submission *submission, struct batch *batch) {

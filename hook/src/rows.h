@@ -10,6 +10,8 @@
 
 /* The calling thread's row has room for one more of these. */
 bool row_goes_on(const struct row_key *what);
+/* Nothing holds this stream's launches back and nobody wants to know of them: some more may go without asking. */
+void row_unlimited(CUstream stream);
 /* After a launch that passed, its stream owned. */
 void row_begin(const struct submission *submission, struct batch *batch);
 /* The stream owned. */

@@ -19,7 +19,11 @@ void submission_begin(struct submission *submission, CUstream stream, const void
     int card = submission->stream ? streams_card(submission->stream) : card_current();
     oversubscription_gate(card);
     struct gate *gate = gate_of_card(card);
-    if (!gate) return;
+    if (!gate) {
+        const struct egpu_card_limits *limits = region_limits(card);
+        if (limits && !limits->oversubscription) row_unlimited(stream);
+        return;
+    }
     gate_enter(gate, costs_key(function, grid, block), &submission->pass);
     submission->gate = gate;
     submission->what = what;

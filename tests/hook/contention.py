@@ -40,6 +40,8 @@ class Container:
     until_ms: int = 0
     """0: to the end."""
     hook: bool = True
+    streams: int = 1
+    """Submits to them in turn."""
     same: bool = False
     """Another process of the container before it."""
 
@@ -118,6 +120,7 @@ def _arguments(one: Container, end_ms: int) -> list[str]:
         f"mode={one.mode}",
         f"wait={int(one.wait)}",
         f"gap_us={one.gap_us}",
+        f"streams={one.streams}",
         f"from_ms={one.from_ms}",
         f"until_ms={one.until_ms or end_ms}",
     ]

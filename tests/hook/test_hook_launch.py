@@ -58,6 +58,12 @@ def test_processes_of_a_container_share_its_quota(model: str) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
+def test_streams_of_a_process_share_its_quota(model: str) -> None:
+    containers = (Container(0.3, 200, streams=4), Container(0.7, 1000))
+    check((containers, Card(model, measured_ms=SHORT_MS)), (0.3, 0.7))
+
+
+@pytest.mark.parametrize("model", MODELS)
 def test_soft_policy_leaves_nothing_and_gives_way(model: str) -> None:
     card = Card(model, measured_ms=SHORT_MS)
     check(((Container(0.1, 1000, policy="soft"),), card), (1.0,))

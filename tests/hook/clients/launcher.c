@@ -1,6 +1,7 @@
 /* Submits kernels of a declared time until a moment of the clock, and says what it saw.
  *
  * launcher KEY=VALUE ...   kernel_us=1000 mode=plain|graph|cooperative|ex until_ms=5000 wait=0|1 gap_us=0 from_ms=0
+ *                          streams=1         in turn
  *                          observe_ms=1000   launches nothing: prints the busy time of every process now and at the end
  * One line of JSON on standard output: launches, and with wait=1 the latencies in ns. */
 #include "sim.h"
@@ -40,6 +41,7 @@ CUresult cuLaunchKernelEx(const CUlaunchConfig *, CUfunction, void **, void **);
         }                                                                      \
     } while (0)
 
+#define STREAMS_MAX 16
 #define LATENCIES_MAX 1000000u
 
 static uint64_t now_ns(void) {
@@ -162,7 +164,11 @@ int main(int count, char **arguments) {
     bool wait = option(count, arguments, "wait", 0) != 0;
     uint64_t gap_ns = (uint64_t)option(count, arguments, "gap_us", 0) * 1000ull, launches = 0, kept = 0;
     sleep_until(start + (uint64_t)option(count, arguments, "from_ms", 0) * 1000000ull);
+    CUstream streams[STREAMS_MAX] = {work.stream};
+    long stream_count = option(count, arguments, "streams", 1);
+    for (long each = 1; each < stream_count && each < STREAMS_MAX; each++) MUST(cuStreamCreate(&streams[each], 1));
     for (uint64_t before = now_ns(); before < until; before = now_ns()) {
+        work.stream = streams[launches % (uint64_t)stream_count];
         MUST(submit(&work));
         launches++;
         if (!wait) continue;
