@@ -38,7 +38,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 def _make(folder: Path, *words: str) -> None:
     with _locked(folder / "build"):
-        command = ["make", "-s", "-C", str(folder), *words]
+        command = ["make", "-s", "-j2", "-C", str(folder), *words]
         result = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_SECONDS_MAX)
         assert result.returncode == 0, result.stdout + result.stderr
 
@@ -63,6 +63,14 @@ def driver(cuda: str = "13.0") -> Path:
     """The folder with libcuda.so.1 and libnvidia-ml.so.1 of a CUDA version, for LD_LIBRARY_PATH."""
     _make(DRIVER)
     return DRIVER / "build" / cuda
+
+
+@functools.cache
+def sanitized_driver(kind: str, cuda: str) -> Path:
+    """The folder of `driver`, built with sanitizers. Without warnings: with sanitizers gcc 12 has some of its own."""
+    folder = f"build/{kind.partition(',')[0]}"
+    _make(DRIVER, f"BUILD={folder}", f"CFLAGS=-O1 -g -w -fno-omit-frame-pointer -fsanitize={kind}")
+    return DRIVER / folder / cuda
 
 
 @functools.cache
