@@ -218,7 +218,7 @@ def test_a_sleeper_outside_the_driver_loses_its_turn_only() -> None:
         assert sim.stalls == 1
 
 
-def test_many_hours_take_seconds() -> None:
+def test_four_contended_seconds_take_no_more_than_fifteen() -> None:
     with Simulation(model="timeslice", start=4) as sim:
         began = time.monotonic()
         words = [script(), "open:0", "flood:1:10:4000", "sync:1"]
