@@ -164,6 +164,30 @@ def test_lookups_by_version(old_driver: Path, version: str, expected: str) -> No
     assert text == f"cuMemAlloc_v2 {expected}\ncuLaunchKernel -\n"
 
 
+@pytest.fixture(scope="module")
+def thunk_driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a libcuda.so.1 that gives out functions it does not export."""
+    folder = tmp_path_factory.mktemp("thunk")
+    building.client("thunk_driver", "-shared", "-Wl,-soname,libcuda.so.1").rename(folder / "libcuda.so.1")
+    building.client.cache_clear()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        # By name and version, as far as the table goes; a later form may take other arguments and passes.
+        ("proc:12000:0", {"cuMemAlloc": HOOK, "cuCtxGetApiVersion": DRIVER}),
+        ("proc:13000:2", {"cuMemAlloc": HOOK, "cuCtxGetApiVersion": DRIVER}),
+        ("proc:14000:0", {"cuMemAlloc": DRIVER, "cuCtxGetApiVersion": DRIVER}),
+    ],
+)
+def test_functions_that_are_not_exported(thunk_driver: Path, asked: str, expected: dict[str, str]) -> None:
+    program = building.client("lookup", "-lcuda")
+    text = run(program, asked, *expected, folder=thunk_driver, preload=(building.hook(),))
+    assert dict(line.split(" ", 1) for line in text.splitlines()) == expected
+
+
 def test_nothing_happens_when_it_is_loaded() -> None:
     """No constructor but the compiler's own, and no thread, file or library for a program without CUDA."""
     dynamic = subprocess.run(["readelf", "-dW", building.hook()], capture_output=True, text=True, check=True).stdout
