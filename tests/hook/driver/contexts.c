@@ -371,8 +371,10 @@ CUresult sim_cuDevicePrimaryCtxGetState(CUdevice device, unsigned int *flags, in
         return CUDA_ERROR_INVALID_DEVICE;
     if (flags == NULL || active == NULL)
         return CUDA_ERROR_INVALID_VALUE;
+    pthread_mutex_lock(&lock);
     *flags = primary[device].flags;
     *active = primary[device].context != NULL;
+    pthread_mutex_unlock(&lock);
     return CUDA_SUCCESS;
 }
 

@@ -161,16 +161,16 @@ struct sim_state {
     uint64_t launch_ns;
     uint64_t size; /* sizeof(struct sim_state) */
     pthread_mutex_t mutex;
-    uint64_t now_ns; /* the virtual clock */
-    uint64_t next_wake_ns; /* least wake time of those who wait: a cache */
+    _Atomic uint64_t now_ns; /* the virtual clock */
+    _Atomic uint64_t next_wake_ns; /* least wake time of those who wait: a cache */
     uint32_t holder; /* participant + 1 that runs; 0 = none */
     uint32_t participants; /* in use */
     uint32_t participants_high; /* places ever used */
-    uint32_t expected; /* threads announced and not there yet */
+    _Atomic uint32_t expected; /* threads announced and not there yet */
     uint64_t attachments;
     uint64_t switches;
     uint64_t stalls; /* the running thread slept outside the driver and lost the token */
-    uint64_t progress; /* changes whenever the clock or the token moves */
+    _Atomic uint64_t progress; /* changes whenever the clock or the token moves */
     uint64_t reaped_real_ns;
     uint64_t sequence;
     uint64_t trace_hash;
