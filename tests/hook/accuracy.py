@@ -210,7 +210,7 @@ def quota_table(shares: dict[str, list[float]], model: str, mode: str, neighbour
     yield "|-" * (len(KERNELS_US) + 1) + "|"
     for quota in QUOTAS:
         cells = [quota_cell(quota, kernel, neighbours, mode, model) for kernel in KERNELS_US]
-        row = [f"{points(cell, shares[cell.key])[0]:+.2f}" for cell in cells]
+        row = [f"{points(cell, shares[cell.key])[0] + 0.0:+.2f}".replace("-0.00", "+0.00") for cell in cells]
         yield f"| {100 * quota:g} | " + " | ".join(row) + " |"
     yield ""
 
