@@ -9,6 +9,8 @@
 #include "real.h"
 #include "region.h"
 
+#include <pthread.h>
+
 /* What a context takes on current cards with current drivers lies between 200 and 500 MiB; charged until the driver's own
  * figure for the process is known, or always where libnvidia-ml does not name this process. */
 static const uint64_t CONTEXT_BYTES_ESTIMATE = 300ull << 20;
@@ -37,6 +39,20 @@ static CUresult admit(CUdevice device, struct making *making) {
     return result;
 }
 
+/* A primary context that several threads ask for at once is one: what the larger charge of them says. */
+static void note(struct holding *made) {
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    struct holding former;
+    pthread_mutex_lock(&lock);
+    if (holding_take(HOLDING_CONTEXT, made->key, &former)) {
+        charge_give_back(made->card, EGPU_MEMORY_CONTEXT, former.bytes < made->bytes ? former.bytes : made->bytes);
+        made->bytes = former.bytes > made->bytes ? former.bytes : made->bytes;
+    }
+    /* Without a note the charge stays until the process ends: too much rather than too little. */
+    (void)holding_add(made);
+    pthread_mutex_unlock(&lock);
+}
+
 static CUresult settle(CUresult result, const struct making *making, const CUcontext *context) {
     int card = making->measured.card;
     if (card < 0)
@@ -53,9 +69,8 @@ static CUresult settle(CUresult result, const struct making *making, const CUcon
         charge_give_back(card, EGPU_MEMORY_CONTEXT, reserved - taken);
     else
         charge_anyway(card, EGPU_MEMORY_CONTEXT, taken - reserved);
-    /* Without a note the charge stays until the process ends: too much rather than too little. */
-    (void)holding_add(&(struct holding){.kind = HOLDING_CONTEXT, .key = (uint64_t)(uintptr_t)*context, .card = card,
-                                        .memory_class = EGPU_MEMORY_CONTEXT, .bytes = taken, .context = *context});
+    note(&(struct holding){.kind = HOLDING_CONTEXT, .key = (uint64_t)(uintptr_t)*context, .card = card,
+                           .memory_class = EGPU_MEMORY_CONTEXT, .bytes = taken, .context = *context});
     return result;
 }
 
