@@ -27,6 +27,7 @@ enum attachment { UNKNOWN, ABSENT, READY, BROKEN, LEFT };
 static struct region region;
 static enum attachment attachment;
 static struct egpu_slot *own_slot;
+static struct egpu_slot left; /* what this process held when it began to end */
 static uint64_t own_pid_namespace;
 static pthread_mutex_t attaching = PTHREAD_MUTEX_INITIALIZER;
 static const char *complaints[COMPLAINT_COUNT_MAX];
@@ -154,6 +155,17 @@ static enum attachment take_slot(void) {
     return READY;
 }
 
+/* Libraries and threads that outlive this one's end may go on using the card: they hold what they held, and are limited. */
+static void come_back(void) {
+    if (!lock_usage())
+        return;
+    for (uint32_t card = 0; card < EGPU_CARD_COUNT_MAX; card++)
+        for (uint32_t memory_class = 0; memory_class < EGPU_MEMORY_CLASS_COUNT; memory_class++)
+            quota_charge_anyway(&region.usage->cards[card], &own_slot->cards[card], memory_class,
+                                left.cards[card].charged_bytes[memory_class]);
+    unlock_usage();
+}
+
 static void before_fork(void) { pthread_mutex_lock(&attaching); }
 static void after_fork_in_parent(void) { pthread_mutex_unlock(&attaching); }
 /* The child is another process: it has no slot until it asks for one, and none of its parent's charge. */
@@ -169,13 +181,16 @@ static enum attachment attach(void) {
     static bool fork_watched;
     pthread_mutex_lock(&attaching);
     enum attachment now = attachment;
-    if (now == UNKNOWN) {
+    if (now == UNKNOWN || now == LEFT) {
+        bool back = now == LEFT;
         if (!fork_watched)
             pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
         fork_watched = true;
         now = region.usage == NULL ? map_files() : READY;
         if (now == READY)
             now = take_slot();
+        if (now == READY && back)
+            come_back();
         __atomic_store_n(&attachment, now, __ATOMIC_RELEASE);
     }
     pthread_mutex_unlock(&attaching);
@@ -184,7 +199,7 @@ static enum attachment attach(void) {
 
 static enum attachment attached(void) {
     enum attachment now = __atomic_load_n(&attachment, __ATOMIC_ACQUIRE);
-    return __builtin_expect(now == UNKNOWN, 0) ? attach() : now;
+    return __builtin_expect(now == UNKNOWN || now == LEFT, 0) ? attach() : now;
 }
 
 enum region_state region_state(void) {
@@ -244,8 +259,9 @@ __attribute__((destructor)) static void leave(void) {
     struct egpu_slot *slot = __atomic_load_n(&own_slot, __ATOMIC_ACQUIRE);
     if (attachment != READY || slot == NULL || slot->pid != (uint64_t)getpid() || !lock_usage())
         return;
-    __atomic_store_n(&attachment, LEFT, __ATOMIC_RELEASE);
+    left = *slot;
     __atomic_store_n(&own_slot, NULL, __ATOMIC_RELEASE);
+    __atomic_store_n(&attachment, LEFT, __ATOMIC_RELEASE);
     slot_release(region.usage, slot);
     unlock_usage();
 }
