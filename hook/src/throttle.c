@@ -33,11 +33,12 @@ void throttle_refill(struct throttle_bucket *bucket, const struct throttle_limit
     uint64_t before = __atomic_load_n(&bucket->refilled_ns, __ATOMIC_RELAXED);
     bool wanted = wanting && __atomic_load_n(&bucket->wanted_ns, __ATOMIC_RELAXED) + THROTTLE_SLICE_NS_MAX >= before;
     if (wanting) __atomic_store_n(&bucket->wanted_ns, now_ns, __ATOMIC_RELAXED);
-    if (before >= now_ns) return;
+    /* Farther ahead than the clocks of one node can be: the node was started anew since. */
+    if (before >= now_ns && before - now_ns < THROTTLE_WAIT_NS_MAX) return;
     /* Only the one that moves the stamp adds, so two processes never add the same time twice. */
     if (!__atomic_compare_exchange_n(&bucket->refilled_ns, &before, now_ns, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
         return;
-    uint64_t passed_ns = before == 0 ? 0 : now_ns - before;
+    uint64_t passed_ns = before == 0 || before > now_ns ? 0 : now_ns - before;
     int64_t ceiling = (int64_t)(wanted ? THROTTLE_OWED_NS_MAX : THROTTLE_IDLE_NS_MAX);
     if (passed_ns > 60000 * THROTTLE_MS) passed_ns = 60000 * THROTTLE_MS;
     add_within(&bucket->tokens_ns, (int64_t)part_of(passed_ns, quota_of(limits)), 0, ceiling);
