@@ -7,6 +7,8 @@
 /* While the application waits for its work, its page says so for this long at most: it may die there. */
 #define BLOCKED_NS (100 * THROTTLE_MS)
 #define CHAIN_NS 10000ull        /* a launch takes so long from the call to the card at most */
+#define OWNED_NS_MAX (10 * THROTTLE_MS) /* waited for a stream that another thread owns */
+#define UNMEASURED_NS THROTTLE_MS       /* charged for what was neither learned nor measured: not nothing */
 #define OPEN_NS_MAX THROTTLE_MS /* a batch that gets no more launches is ended by whoever looks */
 
 static struct batch *batch_at(struct stream *stream, unsigned index) {
@@ -18,19 +20,32 @@ static bool record(CUevent *event, const struct stream *stream) {
     return real.cuEventRecord(*event, stream->handle) == CUDA_SUCCESS;
 }
 
-/* The newest batch takes no more launches. Without an end event it cannot be measured: charged as learned. */
-static void close_batch(struct stream *stream) {
+/* Without an end event a batch cannot be measured: charged as learned. */
+static void end_batch(struct stream *stream) {
     struct batch *batch = batch_at(stream, stream->last - 1);
+    batch->alone = true;
+    if (capture_holds(stream->handle)) return;
+    struct capture_guard guard = capture_guard_begin();
+    batch->alone = !record(&batch->end, stream);
+    capture_guard_end(guard);
+}
+
+/* The newest batch takes no more launches. */
+static void close_batch(struct stream *stream) {
     row_end(stream);
     if (!stream->open) return;
     stream->open = 0;
-    if (!capture_holds(stream->handle)) {
-        struct capture_guard guard = capture_guard_begin();
-        bool recorded = record(&batch->end, stream);
-        capture_guard_end(guard);
-        if (recorded) return;
+    if (!stream_is_implicit(stream)) end_batch(stream);
+}
+
+/* Held for no longer than a call of the driver by who owns it. */
+static bool own_within(struct stream *stream, uint64_t patience_ns) {
+    uint64_t until_ns = patience_ns ? clock_now_ns() + patience_ns : 0;
+    while (!stream_own(stream)) {
+        if (clock_now_ns() >= until_ns) return false;
+        clock_sleep_until(clock_now_ns() + THROTTLE_POLL_NS_MIN);
     }
-    batch->alone = true;
+    return true;
 }
 
 /* What everybody but this stream was charged: other containers, other processes of ours, other streams of this one. */
@@ -77,14 +92,19 @@ static bool fits(const struct stream *stream, const struct gate_pass *pass) {
 void batches_before(struct submission *submission) {
     struct stream *stream = submission->stream;
     submission->stream = NULL;
-    if (!stream_own(stream)) return;
+    /* What was never measured is worth a wait: it would be charged nearly nothing. */
+    if (!own_within(stream, submission->pass.learned_ns == 0 ? OWNED_NS_MAX : 0)) return;
     row_end(stream);
-    if (!fits(stream, &submission->pass)) {
+    bool open = streams_is(stream, submission->what.stream);
+    if (open && !fits(stream, &submission->pass)) {
+        struct capture_guard guard = capture_guard_begin();
         close_batch(stream);
-        if (!open_batch(stream, submission)) {
-            stream_release(stream);
-            return;
-        }
+        open = open_batch(stream, submission);
+        capture_guard_end(guard);
+    }
+    if (!open) {
+        stream_release(stream);
+        return;
     }
     stream->launches++;
     submission->stream = stream;
@@ -96,7 +116,7 @@ void batches_before(struct submission *submission) {
 static void finish_unmeasured(struct submission *submission) {
     struct gate_batch batch = {.launches = 1, .learned_ns = submission->pass.learned_ns,
                                .unknown = submission->pass.learned_ns == 0, .borrowed = submission->pass.borrowed};
-    batch.span = (struct throttle_span){.elapsed_ns = submission->pass.learned_ns};
+    batch.span.elapsed_ns = batch.unknown ? UNMEASURED_NS : batch.learned_ns;
     gate_finish(submission->gate, &batch, 0);
 }
 
@@ -121,6 +141,7 @@ void batches_after(struct submission *submission, CUresult result) {
         uint64_t from_ns = stream->work_end_ns > pass->now_ns ? stream->work_end_ns : pass->now_ns;
         stream->work_end_ns = from_ns + pass->learned_ns;
     }
+    if (stream_is_implicit(stream)) end_batch(stream);
     if (batch->launches >= BATCH_LAUNCHES || batch->learned_ns >= BATCH_NS || batch->unknown || pass->probe ||
         pass->clean_wanted)
         close_batch(stream);
@@ -140,7 +161,8 @@ static int reap_first(struct stream *stream, struct gate *gate) {
     struct gate_batch done = {.key = batch->key, .learned_ns = batch->learned_ns, .launches = batch->launches,
                               .unknown = batch->unknown, .borrowed = batch->borrowed, .idle_start = batch->idle_start};
     uint64_t busy_ns = others_busy_ns(gate, stream);
-    done.span.elapsed_ns = measured ? (uint64_t)((double)elapsed_ms * 1e6 + 0.5) : batch->learned_ns;
+    done.span.elapsed_ns = measured ? (uint64_t)((double)elapsed_ms * 1e6 + 0.5)
+                                     : batch->learned_ns + batch->unknown * UNMEASURED_NS;
     if (!measured || batch->ambiguous) done.key = 0;
     done.span.elapsed_ns -= batch->call_ns < done.span.elapsed_ns / 2 ? batch->call_ns : done.span.elapsed_ns / 2;
     done.span.contended = batch->contended || busy_ns != batch->others_busy_ns ||
@@ -207,7 +229,7 @@ void batches_block_all(void) {
 
 void batches_close_stream(CUstream handle) {
     struct stream *stream = region_card_count() > 0 ? streams_find(handle) : NULL;
-    if (!stream || !stream_own(stream)) return;
+    if (!stream || !own_within(stream, OWNED_NS_MAX)) return;
     close_batch(stream);
     stream_release(stream);
 }
@@ -234,7 +256,7 @@ static void forget(struct stream *stream, bool destroy_events) {
 void batches_forget_stream(CUstream handle) {
     for (struct stream *stream = streams_first(); stream; stream = stream->next) {
         if (stream->handle != handle || __atomic_load_n(&stream->gone, __ATOMIC_ACQUIRE)) continue;
-        if (!stream_own(stream)) continue;
+        if (!own_within(stream, OWNED_NS_MAX)) continue;
         forget(stream, true);
         stream_release(stream);
     }
@@ -243,7 +265,7 @@ void batches_forget_stream(CUstream handle) {
 void batches_forget_context(CUcontext context) {
     for (struct stream *stream = streams_first(); stream; stream = stream->next) {
         if (stream->context != context || __atomic_load_n(&stream->gone, __ATOMIC_ACQUIRE)) continue;
-        if (!stream_own(stream)) continue;
+        if (!own_within(stream, OWNED_NS_MAX)) continue;
         forget(stream, false);
         stream_release(stream);
     }

@@ -1,9 +1,12 @@
 #include "rows.h"
 
+#include "clock.h"
+
 static __thread struct {
     struct row_key what;
     struct stream *stream;
     uint32_t serial;
+    uint64_t end_ns;            /* when what was launched should be done */
     uint32_t unlimited_left;    /* launches on this stream that need not ask whether there is a limit now */
     CUstream unlimited;
 } current;
@@ -18,10 +21,15 @@ bool row_goes_on(const struct row_key *what) {
         what->grid != current.what.grid || what->block != current.what.block)
         return false;
     if (__atomic_load_n(&stream->row_serial, __ATOMIC_ACQUIRE) != current.serial) return false;
+    /* The stream has run dry: a batch with a pause in it would be charged the pause. */
+    if (clock_now_ns() >= current.end_ns) return false;
+    current.end_ns += stream->row_cost_ns;
     return __atomic_fetch_sub(&stream->row_left, 1, __ATOMIC_RELAXED) > 0;
 }
 
 void row_unlimited(CUstream stream) {
+    /* A default stream of another card has the same handle, and may be limited. */
+    if (stream <= CU_STREAM_PER_THREAD && region_card_count() > 1) return;
     current.unlimited = stream;
     current.unlimited_left = BATCH_LAUNCHES;
 }
@@ -31,13 +39,13 @@ void row_begin(const struct submission *submission, struct batch *batch) {
     const struct gate_pass *pass = &submission->pass;
     uint32_t launches = gate_row_launches(submission->gate, pass);
     if (batch->launches + launches > BATCH_LAUNCHES) launches = BATCH_LAUNCHES - batch->launches;
-    /* A default stream is another one in another context, which nobody asks for in a row. */
-    if (stream->handle <= CU_STREAM_PER_THREAD && region_card_count() > 1) return;
+    if (stream_is_implicit(stream)) return; /* the end of its batch is recorded after each launch */
     if (launches == 0 || batch->key != pass->key) return;
     gate_grant(submission->gate, pass, launches);
     batch->launches += launches;
     batch->learned_ns += launches * pass->learned_ns;
     __atomic_store_n(&stream->launches, stream->launches + launches, __ATOMIC_RELAXED);
+    current.end_ns = stream->work_end_ns;
     stream->work_end_ns += launches * pass->learned_ns;
     stream->row_cost_ns = pass->learned_ns;
     stream->row_gate = submission->gate;

@@ -49,6 +49,10 @@ static bool same(const struct stream *stream, CUstream handle, CUcontext context
            !__atomic_load_n(&stream->gone, __ATOMIC_ACQUIRE);
 }
 
+bool streams_is(const struct stream *stream, CUstream handle) {
+    return same(stream, handle, NULL, handle == CU_STREAM_PER_THREAD ? this_thread() : 0);
+}
+
 static struct stream *look_up(const struct identity *wanted, unsigned place) {
     for (unsigned step = 0; step < STEPS_MAX; step++) {
         struct stream *stream = __atomic_load_n(&table[(place + step) % STREAMS_MAX], __ATOMIC_ACQUIRE);
@@ -58,12 +62,24 @@ static struct stream *look_up(const struct identity *wanted, unsigned place) {
     return NULL;
 }
 
+static bool take_over(struct stream *stream, const struct identity *wanted, bool idle_too) {
+    /* Its events serve all streams of its context, so they stay. */
+    bool idle = idle_too && stream->context == wanted->context;
+    if ((!idle && !__atomic_load_n(&stream->gone, __ATOMIC_ACQUIRE)) || !stream_own(stream)) return false;
+    if (stream->first == stream->last) {
+        streams_forget(stream);
+        return true;
+    }
+    stream_release(stream);
+    return false;
+}
+
 /* A place is given back by marking its stream gone; the struct stays there for the next one, for a thread that found it
- * earlier may still look at it. */
+ * earlier may still look at it. When no place is left, that of a stream with nothing outstanding is taken. */
 static struct stream *insert(const struct identity *wanted, unsigned place) {
-    for (unsigned step = 0; step < STEPS_MAX; step++) {
-        struct stream **there = &table[(place + step) % STREAMS_MAX], *stream = *there;
-        if (stream && !(__atomic_load_n(&stream->gone, __ATOMIC_ACQUIRE) && stream_own(stream))) continue;
+    for (unsigned step = 0; step < 2 * STEPS_MAX; step++) {
+        struct stream **there = &table[(place + step % STEPS_MAX) % STREAMS_MAX], *stream = *there;
+        if (stream && !take_over(stream, wanted, step >= STEPS_MAX)) continue;
         bool made = stream == NULL;
         if (made) stream = calloc(1, sizeof *stream);
         if (!stream) return NULL;

@@ -45,5 +45,13 @@ void streams_forget(struct stream *stream);
 void streams_after_fork(void);
 bool stream_own(struct stream *stream);
 void stream_release(struct stream *stream);
+/* Owned: it is still the one that was found by this handle. */
+bool streams_is(const struct stream *stream, CUstream handle);
+
+/* A default stream is another one in every thread or context, and an event in the legacy one holds up all others: so the
+ * thread that launches records the end of a batch, after each launch, and nobody does later. */
+static inline bool stream_is_implicit(const struct stream *stream) {
+    return stream->handle == CU_STREAM_LEGACY || stream->handle == CU_STREAM_PER_THREAD;
+}
 
 #endif
