@@ -56,14 +56,18 @@ static void forget_turns(void) {
     }
 }
 
+/* A child of a process that used the card cannot use it itself: its end is not the end of that work. */
+static bool is_child;
+
 static void after_fork(void) {
+    is_child = true;
     forget_turns();
     movable_after_fork();
 }
 
 /* Most programs end without freeing anything, and their page stays. */
 static void at_exit(void) {
-    for (int card = 0; card < CARD_COUNT_MAX; card++) {
+    for (int card = 0; card < CARD_COUNT_MAX && !is_child; card++) {
         struct egpu_page *page = region_page(card);
         if (page != NULL)
             store(&page->active_ns, 0);
