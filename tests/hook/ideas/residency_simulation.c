@@ -53,10 +53,8 @@ static struct {
     uint64_t turn_slots, overlap_ns_max, high_ran_ns;
 } world;
 
-static uint64_t dice(uint64_t sides) {
-    world.seed ^= world.seed << 13;
-    world.seed ^= world.seed >> 7;
-    world.seed ^= world.seed << 17;
+static uint64_t dice(uint64_t sides) { /* xorshift64* */
+    world.seed ^= world.seed << 13, world.seed ^= world.seed >> 7, world.seed ^= world.seed << 17;
     return sides == 0 ? 0 : (world.seed * UINT64_C(0x2545F4914F6CDD1D) >> 33) % sides;
 }
 
@@ -365,7 +363,7 @@ static void print_figures(void) {
         unfinished += container->ready_ns != NEVER;
         wait_ns_max = container->wait_ns_max > wait_ns_max ? container->wait_ns_max : wait_ns_max;
     }
-    const struct container *first = &world.containers[0];
+    const struct container *first = &world.containers[0]; /* of `high` the high priority */
     uint64_t alone_ns = first->work_ns + (first->work_ns / first->kernel_ns / (uint64_t)first->burst - 1) * first->pause_ns;
     printf("end_s=%.0f efficiency_percent=%.2f moved_gib=%.1f unfinished=%" PRIu64 " turns=%" PRIu64 " wait_s_max=%.1f overlap_ms_max=%.1f first_slower_percent=%.2f\n",
            (double)end_ns / 1e9, 100.0 * (double)work_ns / (double)end_ns, (double)(world.moved_chunks * CHUNK_BYTES) / 1073741824.0, unfinished, world.turn_slots,
