@@ -7,36 +7,15 @@
 #include "batches.h"
 #include "clock.h"
 #include "oversubscription.h"
+#include "surroundings.h"
 
 #define PAGE_MARGIN_NS 100000ull  /* a look a little late must not read as "idle" */
 #define GAP_NS 10000ull           /* from the call to the card on an empty stream: a real launch takes 3 to 8 us */
 #define PROBE_ALONE_NS 500000ull
 #define REAP_NS 50000ull
 #define ROW_NS_LOW 50000ull       /* of the millisecond that high may have to wait */
-#define PEERS_MAX EGPU_MEMBER_COUNT_MAX
 
 static struct gate *gates[EGPU_CARD_COUNT_MAX];
-
-struct surroundings {
-    struct throttle_limits limits;
-    struct throttle_bucket *bucket;
-    struct egpu_page *page;
-    uint32_t index;
-    int count;
-    struct throttle_peer peers[PEERS_MAX];
-};
-
-static uint64_t load(const uint64_t *word) { return __atomic_load_n(word, __ATOMIC_RELAXED); }
-static void store(uint64_t *word, uint64_t value) { __atomic_store_n(word, value, __ATOMIC_RELAXED); }
-static void add(uint64_t *word, uint64_t value) { __atomic_fetch_add(word, value, __ATOMIC_RELAXED); }
-static uint64_t most(uint64_t one, uint64_t other) { return one > other ? one : other; }
-static uint64_t least(uint64_t one, uint64_t other) { return one < other ? one : other; }
-
-static void raise_to(uint64_t *word, uint64_t value) {
-    uint64_t before = load(word);
-    while (before < value &&
-           !__atomic_compare_exchange_n(word, &before, value, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
-}
 
 static pthread_once_t watching_forks = PTHREAD_ONCE_INIT;
 static void watch_forks(void) { pthread_atfork(NULL, NULL, batches_after_fork); }
@@ -52,10 +31,6 @@ static struct gate *make_gate(int card) {
     return nobody;
 }
 
-static struct throttle_limits limits_of(const struct egpu_card_limits *limits) {
-    return (struct throttle_limits){limits->core_quota, limits->core_policy, limits->priority};
-}
-
 static bool alone(int card) {
     static const struct egpu_page *pages[1];
     struct egpu_member members[1];
@@ -66,56 +41,24 @@ struct gate *gate_of_card(int card) {
     if (card < 0 || card >= (int)EGPU_CARD_COUNT_MAX) return NULL;
     const struct egpu_card_limits *limits = region_limits(card);
     if (!limits) return NULL;
-    struct throttle_limits own = limits_of(limits);
+    struct throttle_limits own = surroundings_limits(limits);
     if (!throttle_limited(&own) && own.priority == THROTTLE_HIGH && alone(card)) return NULL;
     struct gate *gate = __atomic_load_n(&gates[card], __ATOMIC_ACQUIRE);
     return gate ? gate : make_gate(card);
 }
 
-static void look_around(struct gate *gate, struct surroundings *around) {
-    const struct egpu_card_limits *limits = region_limits(gate->card);
-    const struct egpu_page *pages[PEERS_MAX];
-    struct egpu_member members[PEERS_MAX];
-    around->bucket = (struct throttle_bucket *)region_card_usage(gate->card)->bucket;
-    around->page = region_page(gate->card);
-    around->limits = limits_of(limits);
-    around->index = limits->card_index;
-    around->count = around->page ? region_peers(gate->card, pages, members, PEERS_MAX) : 0;
-    for (int each = 0; each < around->count; each++) {
-        const struct egpu_page *page = pages[each];
-        around->peers[each] = (struct throttle_peer){
-            .limits = {members[each].core_quota, members[each].core_policy, members[each].priority},
-            .wanting_until_ns = load(&page->wanting_until_ns),
-            .busy_until_ns = load(&page->busy_until_ns),
-            .hold_until_ns = load(&page->hold_until_ns),
-            .probe_until_ns = load(&page->probe_until_ns),
-            .busy_ns = load(&page->busy_ns),
-            .tokens_ns = __atomic_load_n(&page->tokens_ns, __ATOMIC_RELAXED),
-            .tokens_at_ns = load(&page->tokens_at_ns),
-            .index = (uint32_t)each + (each >= (int)around->index),
-        };
-    }
-}
-
 uint64_t gate_others_busy_ns(struct gate *gate) {
     struct surroundings around;
-    look_around(gate, &around);
+    surroundings_look(gate, &around);
     uint64_t busy_ns = load(&around.bucket->busy_ns) - load(&gate->busy_ns);
     for (int each = 0; each < around.count; each++) busy_ns += around.peers[each].busy_ns;
     return busy_ns;
 }
 
-static bool active_since(struct gate *gate, const struct surroundings *around, uint64_t since_ns) {
-    for (int each = 0; each < around->count; each++)
-        if (around->peers[each].busy_until_ns > since_ns) return true;
-    uint64_t busy_until_ns = load(&around->bucket->busy_until_ns);
-    return busy_until_ns > since_ns && busy_until_ns != load(&gate->busy_until_ns);
-}
-
 bool gate_others_active(struct gate *gate, uint64_t since_ns) {
     struct surroundings around;
-    look_around(gate, &around);
-    return active_since(gate, &around, since_ns);
+    surroundings_look(gate, &around);
+    return surroundings_active(gate, &around, since_ns);
 }
 
 /* With the lock held: what is left if nobody else has work, but never less than what is behind the running batch. */
@@ -124,24 +67,6 @@ static uint64_t work_left_ns(const struct gate *gate, uint64_t now_ns) {
     uint64_t behind_ns = gate->ahead_ns > gate->head_ns ? gate->ahead_ns - gate->head_ns : 0;
     uint64_t left_ns = gate->work_end_ns > now_ns ? gate->work_end_ns - now_ns : 0;
     return least(most(left_ns, behind_ns), gate->ahead_ns);
-}
-
-static void write_page(struct gate *gate, const struct surroundings *around, uint64_t now_ns, uint64_t busy_until_ns) {
-    uint64_t before_ns = load(&gate->busy_until_ns);
-    store(&gate->busy_until_ns, busy_until_ns);
-    if (busy_until_ns >= before_ns) raise_to(&around->bucket->busy_until_ns, busy_until_ns);
-    else /* Lowered only by who raised it: another process of the container may have more work. */
-        __atomic_compare_exchange_n(&around->bucket->busy_until_ns, &before_ns, busy_until_ns, false, __ATOMIC_RELAXED,
-                                    __ATOMIC_RELAXED);
-    if (!around->page) return;
-    if (busy_until_ns <= now_ns) store(&around->page->in_flight_since_ns, 0);
-    else if (load(&around->page->in_flight_since_ns) == 0) store(&around->page->in_flight_since_ns, now_ns);
-    store(&around->page->busy_until_ns, load(&around->bucket->busy_until_ns));
-    store(&around->page->busy_ns, load(&around->bucket->busy_ns));
-    __atomic_store_n(&around->page->tokens_ns, __atomic_load_n(&around->bucket->tokens_ns, __ATOMIC_RELAXED),
-                     __ATOMIC_RELAXED);
-    store(&around->page->tokens_at_ns, now_ns);
-    store(&around->page->heartbeat_ns, now_ns);
 }
 
 /* When to look again although nothing else happens: as soon as the running work should be done. */
@@ -153,26 +78,26 @@ static uint64_t publish(struct gate *gate, const struct surroundings *around, ui
     pthread_mutex_unlock(&gate->lock);
     if (busy) {
         wake_ns = least(wake_ns, now_ns + look_ns);
-        write_page(gate, around, now_ns, wake_ns + PAGE_MARGIN_NS);
+        surroundings_tell(gate, around, now_ns, wake_ns + PAGE_MARGIN_NS);
         return wake_ns;
     }
-    write_page(gate, around, now_ns, least(load(&gate->busy_until_ns), ended_ns));
+    surroundings_tell(gate, around, now_ns, least(load(&gate->busy_until_ns), ended_ns));
     return wake_ns;
 }
 
 void gate_publish(struct gate *gate, uint64_t now_ns) {
     struct surroundings around;
-    look_around(gate, &around);
+    surroundings_look(gate, &around);
     publish(gate, &around, now_ns, UINT64_MAX - PAGE_MARGIN_NS);
 }
 
 void gate_block(struct gate *gate, uint64_t until_ns) {
     struct surroundings around;
-    look_around(gate, &around);
+    surroundings_look(gate, &around);
     pthread_mutex_lock(&gate->lock);
     bool busy = gate->launches > 0;
     pthread_mutex_unlock(&gate->lock);
-    if (busy) write_page(gate, &around, clock_now_ns(), until_ns);
+    if (busy) surroundings_tell(gate, &around, clock_now_ns(), until_ns);
 }
 
 static struct throttle_ask ask_now(struct gate *gate, struct gate_pass *pass, uint64_t now_ns) {
@@ -193,7 +118,7 @@ static struct throttle_ask ask_now(struct gate *gate, struct gate_pass *pass, ui
 static bool probe_begins(struct gate *gate, const struct surroundings *around, const struct gate_pass *pass,
                          uint64_t now_ns) {
     uint32_t nobody = 0;
-    if (!pass->clean_wanted || !around->page || !active_since(gate, around, now_ns)) return false;
+    if (!pass->clean_wanted || !around->page || !surroundings_active(gate, around, now_ns)) return false;
     if (gate->probe_started_ns && now_ns < gate->probe_started_ns + gate->probe_period_ns) return false;
     if (!__atomic_compare_exchange_n(&gate->probing, &nobody, 1, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) return false;
     gate->probe_started_ns = now_ns;
@@ -244,7 +169,7 @@ static void take(struct gate *gate, const struct surroundings *around, struct ga
     uint64_t left_ns = work_left_ns(gate, pass->now_ns);
     pthread_mutex_unlock(&gate->lock);
     throttle_charge(around->bucket, (int64_t)pass->learned_ns, pass->borrowed);
-    write_page(gate, around, pass->now_ns, most(load(&gate->busy_until_ns), pass->now_ns + left_ns + PAGE_MARGIN_NS));
+    surroundings_tell(gate, around, pass->now_ns, most(load(&gate->busy_until_ns), pass->now_ns + left_ns + PAGE_MARGIN_NS));
     if (around->page) store(&around->page->wanting_until_ns, 0);
     if (decision->late) add(&around->bucket->passed_late, 1);
     if (!slot) return;
@@ -267,7 +192,7 @@ void gate_enter(struct gate *gate, uint64_t key, struct gate_pass *pass) {
     for (;;) {
         pass->now_ns = clock_now_ns();
         struct throttle_ask ask = ask_now(gate, pass, pass->now_ns);
-        look_around(gate, &around);
+        surroundings_look(gate, &around);
         ask.since_ns = since_ns;
         ask.index = around.index;
         decision = throttle_decide(around.bucket, &around.limits, &ask, around.peers, around.count);
@@ -305,14 +230,14 @@ uint32_t gate_row_launches(struct gate *gate, const struct gate_pass *pass) {
 void gate_grant(struct gate *gate, const struct gate_pass *pass, uint32_t launches) {
     struct surroundings around;
     uint64_t cost_ns = pass->learned_ns * launches;
-    look_around(gate, &around);
+    surroundings_look(gate, &around);
     pthread_mutex_lock(&gate->lock);
     __atomic_store_n(&gate->launches, gate->launches + launches, __ATOMIC_RELAXED);
     gate->ahead_ns += cost_ns;
     gate->work_end_ns += cost_ns;
     pthread_mutex_unlock(&gate->lock);
     throttle_charge(around.bucket, (int64_t)cost_ns, pass->borrowed);
-    write_page(gate, &around, pass->now_ns, load(&gate->busy_until_ns) + cost_ns);
+    surroundings_tell(gate, &around, pass->now_ns, load(&gate->busy_until_ns) + cost_ns);
     struct egpu_slot_card *slot = region_slot_card(gate->card);
     if (slot) add(&slot->launch_count, launches);
 }
@@ -330,7 +255,7 @@ void gate_return(struct gate *gate, uint64_t cost_ns, uint32_t launches, bool bo
 
 void gate_undo(struct gate *gate, const struct gate_pass *pass) {
     struct surroundings around;
-    look_around(gate, &around);
+    surroundings_look(gate, &around);
     throttle_charge(around.bucket, -(int64_t)pass->learned_ns, pass->borrowed);
     pthread_mutex_lock(&gate->lock);
     remove_ahead(gate, pass->learned_ns, 1, pass->learned_ns == 0);
@@ -353,7 +278,7 @@ uint64_t gate_finish(struct gate *gate, const struct gate_batch *batch, uint64_t
     struct surroundings around;
     struct throttle_span span = batch->span;
     uint64_t now_ns = clock_now_ns();
-    look_around(gate, &around);
+    surroundings_look(gate, &around);
     span.learned_ns = batch->unknown ? 0 : batch->learned_ns;
     pthread_mutex_lock(&gate->lock);
     uint64_t cost_ns = throttle_attribute(&gate->ledger, &span);
@@ -389,7 +314,7 @@ void gate_yield(struct gate *gate) {
     struct surroundings around;
     uint64_t since_ns = clock_now_ns(), now_ns = since_ns;
     while (now_ns < since_ns + THROTTLE_WAIT_NS_MAX) {
-        look_around(gate, &around);
+        surroundings_look(gate, &around);
         if (around.limits.priority == THROTTLE_HIGH || !throttle_high_has_work(around.peers, around.count, now_ns)) return;
         batches_reap(gate, true);
         clock_sleep_until(publish(gate, &around, now_ns, now_ns + THROTTLE_POLL_NS));
