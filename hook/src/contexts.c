@@ -160,13 +160,25 @@ static bool is_active(CUdevice device) {
     return real.cuDevicePrimaryCtxGetState(device, &flags, &active) == CUDA_SUCCESS && active != 0;
 }
 
-/* Only the first retain makes it. */
+/* Only the first retain makes it, and threads that come at the same time must not be charged for one each. A driver that
+ * does not answer, as in a child of fork, is asked without the lock, which a thread that is not there any more may hold. */
 CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device) {
-    if (region_state() == REGION_ABSENT || is_active(device))
+    static pthread_mutex_t first = PTHREAD_MUTEX_INITIALIZER;
+    unsigned int flags;
+    int active = 0;
+    if (region_state() == REGION_ABSENT ||
+        real.cuDevicePrimaryCtxGetState(device, &flags, &active) != CUDA_SUCCESS || active != 0)
         return real.cuDevicePrimaryCtxRetain(context, device);
     struct making m;
-    CUresult result = admit(device, &m);
-    return result != CUDA_SUCCESS ? result : settle(real.cuDevicePrimaryCtxRetain(context, device), &m, context);
+    pthread_mutex_lock(&first);
+    bool made = is_active(device);
+    CUresult result = made ? CUDA_SUCCESS : admit(device, &m);
+    if (result == CUDA_SUCCESS) {
+        result = real.cuDevicePrimaryCtxRetain(context, device);
+        if (!made) result = settle(result, &m, context);
+    }
+    pthread_mutex_unlock(&first);
+    return result;
 }
 
 /* The primary context's handle, which release and reset do not name: asked for while it is there, without keeping it. */
