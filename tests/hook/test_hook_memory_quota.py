@@ -24,7 +24,8 @@ CONTEXT_MIB = 300
 """What a context takes on the simulated card."""
 ROOM_MIB = 64
 """Quota beyond one context."""
-SECONDS_MAX = 30
+SECONDS_MAX = 120
+"""Bounds a hang on a busy machine."""
 OUT_OF_MEMORY = 2
 
 
@@ -345,9 +346,9 @@ def test_killed_processes_leave_nothing(make: Maker, seed: int) -> None:
 
 
 @pytest.mark.end_to_end
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_killed_processes_leave_nothing_for_long(make: Maker, seed: int) -> None:
-    kill_loop(make(contexts=6), 100 + seed, rounds=100)
+    kill_loop(make(contexts=6), 100 + seed, rounds=50)
 
 
 def test_exec_gives_back_what_the_former_program_held(make: Maker) -> None:

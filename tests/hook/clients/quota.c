@@ -22,9 +22,11 @@
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <stdbool.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -109,6 +111,7 @@ static void until(size_t bytes) {
 static void churn(size_t bytes) {
     CUdeviceptr held[64];
     unsigned count = 0;
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* who was to kill it may be gone first */
     for (;;) {
         if (count < 64 && cuMemAlloc_v2(&held[count], bytes) == CUDA_SUCCESS) count++;
         else

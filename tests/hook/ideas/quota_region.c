@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -123,6 +124,8 @@ static pid_t start(const char *command, uint64_t argument) {
     CHECK(child >= 0);
     if (child == 0) {
         char text[32];
+        /* Who waits for this program may give it up; nobody else would end what it started. */
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
         snprintf(text, sizeof text, "%llu", (unsigned long long)argument);
         execl(program, program, command, text, (char *)NULL);
         _exit(127);
