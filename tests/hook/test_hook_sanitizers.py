@@ -23,6 +23,7 @@ MIB = 1 << 20
 UUID = "GPU-45475055-5349-4d00-8000-000000000000"
 QUOTA_MIB = 2048
 CARD_MIB = 4096
+CONTEXT_MIB = 300
 FLAGS = ("-lcuda", "-lnvidia-ml", f"-I{building.DRIVER}")
 ADDRESS, THREAD = "address,undefined", "thread"
 RUNTIMES = {ADDRESS: ("asan", "ubsan"), THREAD: ("tsan",)}
@@ -136,8 +137,12 @@ def test_no_report_of_moving_memory(sanitizer: str, region: Region) -> None:
     assert '"kernels"' in check(Run(sanitizer, "paged", words), region)
 
 
-def test_all_threads_are_served(region: Region) -> None:
-    assert check(Run(THREAD, "first_calls", ""), region) == "served 8\n"
+@pytest.mark.parametrize("clock", ["virtual", "wall"])
+def test_all_threads_are_served(clock: str, region: Region) -> None:
+    """Together they make one context, which is all that the quota has room for."""
+    region.change(0, memory_quota_bytes=(CONTEXT_MIB + 64) * MIB)
+    for _ in range(3):
+        assert check(Run(THREAD, "first_calls", "", clock=clock), region) == "served 8\n"
 
 
 def test_an_error_is_noticed(tmp_path: Path) -> None:
