@@ -10,12 +10,11 @@ struct wrapped {
     CUhostFn function;
     CUstreamCallback callback;
     void *data;
-    bool kept; /* recorded into a graph, which may run it again: it lives as long as the process */
 };
 
 static void run_function(void *data) {
     struct wrapped wrapped = *(struct wrapped *)data;
-    if (!wrapped.kept) free(data);
+    free(data);
     submissions_in_callback++;
     wrapped.function(wrapped.data);
     submissions_in_callback--;
@@ -41,10 +40,11 @@ static CUresult settle(CUresult result, struct wrapped *wrapped) {
     return result;
 }
 
+/* What is recorded into a graph stays as it is: the program may ask the graph for it, and the graph may run it again. */
 #define LAUNCH_HOST(name, per_thread)                                                                                \
     CUresult name(CUstream stream, CUhostFn function, void *data) {                                                  \
-        bool kept = capture_holds(submission_stream(stream, per_thread));                                            \
-        struct wrapped *wrapped = function ? wrap((struct wrapped){function, NULL, data, kept}) : NULL;              \
+        bool plain = function && !capture_holds(submission_stream(stream, per_thread));                              \
+        struct wrapped *wrapped = plain ? wrap((struct wrapped){function, NULL, data}) : NULL;                       \
         if (!wrapped) return real.name(stream, function, data);                                                      \
         return settle(real.name(stream, run_function, wrapped), wrapped);                                            \
     }
@@ -53,7 +53,7 @@ LAUNCH_HOST(cuLaunchHostFunc_ptsz, true)
 
 #define ADD_CALLBACK(name)                                                                                           \
     CUresult name(CUstream stream, CUstreamCallback callback, void *data, unsigned int flags) {                      \
-        struct wrapped *wrapped = callback ? wrap((struct wrapped){NULL, callback, data, false}) : NULL;             \
+        struct wrapped *wrapped = callback ? wrap((struct wrapped){NULL, callback, data}) : NULL;                    \
         if (!wrapped) return real.name(stream, callback, data, flags);                                               \
         return settle(real.name(stream, run_callback, wrapped, flags), wrapped);                                     \
     }

@@ -67,3 +67,7 @@ def test_clock_that_began_anew_is_no_debt() -> None:
         first.run([program, "until_ms=3000"], hook=True, region=region.path, rank=0)
         second.run([program, "until_ms=500"], hook=True, region=region.path, rank=0)
         assert second.now_ns < 2 * 10**9
+
+
+def test_recorded_functions_are_the_programs_own() -> None:
+    assert run(building.client("attack_recorded", "-lcuda")) == "own 1\n"
