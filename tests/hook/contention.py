@@ -89,7 +89,7 @@ def share_card(containers: Sequence[Container], card: Card = FIFO, *, meanwhile:
         of_container = -1
         for rank, one in enumerate(containers):
             of_container += not one.same
-            words = [launcher_program(), *_arguments(one, end_ms)]
+            words: list[str | Path] = [launcher_program(), *_arguments(one, end_ms)]
             processes.append(sim.start(words, hook=one.hook, region=regions[of_container].path, rank=rank))
         watch: list[str | Path] = [launcher_program(), f"observe_ms={WARM_UP_MS}", f"until_ms={end_ms}"]
         observer = sim.start(watch, rank=len(containers))
