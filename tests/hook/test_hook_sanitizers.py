@@ -28,8 +28,6 @@ FLAGS = ("-lcuda", "-lnvidia-ml", f"-I{building.DRIVER}")
 ADDRESS, THREAD = "address,undefined", "thread"
 RUNTIMES = {ADDRESS: ("asan", "ubsan"), THREAD: ("tsan",)}
 RUN_SECONDS_MAX = 60
-DRIVER_KEEPS = ("sim_cuEventCreate", "sim_stream_make", "sim_graph_make", "sim_cuCtxCreate", "make", "sim_node_add")
-"""Simulated handles outlive what they name, so that a stale one is told from a live one."""
 OPTIONS = {
     "ASAN_OPTIONS": "detect_leaks=1:halt_on_error=1:detect_stack_use_after_return=1",
     "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
@@ -83,13 +81,10 @@ def runtimes(sanitizer: str) -> list[str]:
     return found
 
 
-def environment(folder: Path, sanitizer: str, cuda: str) -> dict[str, str]:
-    suppressions = folder / "leaks"
-    suppressions.write_text("".join(f"leak:^{name}$\n" for name in DRIVER_KEEPS))
+def environment(sanitizer: str, cuda: str) -> dict[str, str]:
     before = runtimes(sanitizer) if sanitizer == ADDRESS else []
     return {
         **OPTIONS,
-        "LSAN_OPTIONS": f"suppressions={suppressions}:print_suppressions=0",
         "LD_PRELOAD": ":".join([*before, str(building.sanitized_hook(sanitizer))]),
         "LD_LIBRARY_PATH": str(building.sanitized_driver(sanitizer, cuda)),
     }
@@ -99,7 +94,7 @@ def check(given: Run, region: Region) -> str:
     """Runs a client to its end without a report; returns what it printed."""
     more = ("-fsanitize=thread",) if given.sanitizer == THREAD else ()
     client = building.client(given.client, *FLAGS, *more)
-    added = environment(region.path.parent, given.sanitizer, given.cuda)
+    added = environment(given.sanitizer, given.cuda)
     with Simulation(clock=given.clock, cuda=given.cuda, memory_mib=CARD_MIB) as simulation:
         process = simulation.start([client, *given.words.split()], region=region.path, env=added)
         output, errors = process.communicate(timeout=RUN_SECONDS_MAX)
