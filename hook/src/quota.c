@@ -26,6 +26,9 @@ static void grow(struct egpu_card_usage *card, struct egpu_slot_card *slot, uint
 enum quota_answer quota_reserve(struct egpu_card_usage *card, struct egpu_slot_card *slot, uint32_t memory_class,
                                 uint64_t bytes, uint64_t quota_bytes) {
     uint64_t total = get(&card->charged_bytes);
+    /* Work that needs nothing new (a graph launched again) goes on when the quota was lowered below what is held. */
+    if (bytes == 0)
+        return QUOTA_GRANTED;
     if (total > quota_bytes || bytes > quota_bytes - total)
         return QUOTA_REFUSED;
     grow(card, slot, memory_class, bytes);

@@ -68,11 +68,11 @@ static int one_step(uint64_t *random, unsigned long long seed, unsigned step) {
     switch (next_random(random) % 7) {
     case 0:
     case 1: {
-        bool fits = total() <= QUOTA_BYTES && bytes <= QUOTA_BYTES - total();
+        bool fits = bytes == 0 || (total() <= QUOTA_BYTES && bytes <= QUOTA_BYTES - total());
         bool granted = quota_reserve(card, own, memory_class, bytes, QUOTA_BYTES) == QUOTA_GRANTED;
         CHECK(granted == fits);
         *mine += granted ? bytes : 0;
-        CHECK(!granted || card->charged_bytes <= QUOTA_BYTES);
+        CHECK(!granted || bytes == 0 || card->charged_bytes <= QUOTA_BYTES);
         break;
     }
     case 2:
