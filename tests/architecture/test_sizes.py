@@ -58,6 +58,7 @@ def test_no_module_is_a_drawer() -> None:
 
 
 def test_every_package_folder_has_an_init_and_tests_have_none() -> None:
-    folders = {path.parent for path in python_files() if path.relative_to(ROOT).parts[0] not in ("hook", "docs", "deploy")}
+    scripts = {ROOT / folder for folder in ("hook", "docs", "deploy")}
+    folders = {path.parent for path in python_files() if not scripts & set(path.parents)}
     assert [str(folder) for folder in folders if not (folder / "__init__.py").is_file()] == []
     assert list((ROOT / "tests").rglob("__init__.py")) == []
