@@ -11,7 +11,7 @@ static struct sim_state *shared;
 
 struct sim_entry *sim_entry(struct sim_point point)
 {
-    struct sim_lane *lane = &shared->lanes[point.lane];
+    struct sim_lane *lane = &sim_state()->lanes[point.lane];
     struct sim_entry *entry;
 
     if (point.ticket == 0 || lane->tail - point.ticket >= SIM_LANE_ENTRIES)
@@ -32,6 +32,7 @@ bool sim_point_done(struct sim_point point, uint64_t *completed_ns)
 
 void sim_activate(struct sim_engine *engine, uint32_t lane)
 {
+    shared = sim_state(); /* the first look of a process may be the repair after an owner that died */
     engine->active[engine->active_count++] = lane;
     shared->lanes[lane].active = 1;
 }
@@ -41,6 +42,7 @@ void sim_deactivate(struct sim_engine *engine, uint32_t lane)
 {
     uint32_t place = 0;
 
+    shared = sim_state();
     while (place < engine->active_count && engine->active[place] != lane)
         place++;
     if (place == engine->active_count)
