@@ -278,4 +278,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(f"error: takes no arguments, not {sys.argv[1]}" if sys.argv[1:] else main())
