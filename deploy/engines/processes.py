@@ -122,8 +122,9 @@ def _socket_inodes(pid: int) -> set[str]:
     return found
 
 
-_started: "list[subprocess.Popen[bytes]]" = []
-"""Python warns of a process that it loses sight of; that they outlive us is what they are for."""
+started: "list[subprocess.Popen[bytes]]" = []
+"""Ours that were not waited for yet. Python warns of a process that it loses sight of; that they outlive us is what they
+are for."""
 
 
 def start(
@@ -140,7 +141,7 @@ def start(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    _started.append(process)
+    started.append(process)
     return Running(pid=process.pid, start_ticks=start_ticks(process.pid) or 0), process
 
 
@@ -154,6 +155,7 @@ def stop(processes: Iterable[Running]) -> None:
         while alive and time.monotonic() < deadline:
             time.sleep(0.05)
             alive = [running for running in alive if is_alive(running)]
+    started[:] = [process for process in started if process.poll() is None]
 
 
 def _signal(running: Running, number: signal.Signals) -> None:

@@ -28,6 +28,7 @@ def home(tmp_path: Path, java: Java) -> Iterator[Home]:
     made = Home(tmp_path / "a home")
     yield made
     Cluster(made).down()
+    assert processes.started == [], "waited for, or they are zombies for as long as the tests last"
 
 
 def service(port: int, code: str = LISTEN, *, name: str = "kafka", **more: Any) -> Service:
