@@ -123,8 +123,7 @@ def _socket_inodes(pid: int) -> set[str]:
 
 
 started: "list[subprocess.Popen[bytes]]" = []
-"""Ours that were not waited for yet. Python warns of a process that it loses sight of; that they outlive us is what they
-are for."""
+"""Ours that were not waited for yet. Python warns of a process that it loses sight of; to outlive us is their job."""
 
 
 def start(
