@@ -150,9 +150,21 @@ void sim_context_end(struct sim_context *context)
         depth--;
 }
 
-static bool is_card(CUdevice device)
+CUresult sim_enter_card(CUdevice device)
 {
-    return device >= 0 && (uint32_t)device < sim_state()->cards;
+    CUresult result = sim_enter(SIM_CALL_OTHER);
+
+    if (result != CUDA_SUCCESS)
+        return result;
+    return device >= 0 && (uint32_t)device < sim_state()->cards ? CUDA_SUCCESS : CUDA_ERROR_INVALID_DEVICE;
+}
+
+static CUresult enter_live(CUcontext handle, struct sim_context **context)
+{
+    CUresult result = sim_enter(SIM_CALL_OTHER);
+
+    *context = sim_context_of(handle);
+    return result == CUDA_SUCCESS && *context == NULL ? CUDA_ERROR_INVALID_CONTEXT : result;
 }
 
 static CUresult push(struct sim_context *context)
@@ -166,15 +178,10 @@ static CUresult push(struct sim_context *context)
 static CUresult create(CUcontext *handle, unsigned flags, CUdevice device)
 {
     struct sim_context *context = NULL;
-    CUresult result = sim_enter(SIM_CALL_OTHER);
+    CUresult result = sim_answer(sim_enter_card(device), handle);
 
-    if (result != CUDA_SUCCESS)
-        return result;
-    if (handle == NULL)
-        return CUDA_ERROR_INVALID_VALUE;
-    if (!is_card(device))
-        return CUDA_ERROR_INVALID_DEVICE;
-    result = sim_context_make(device, &context);
+    if (result == CUDA_SUCCESS)
+        result = sim_context_make(device, &context);
     if (result != CUDA_SUCCESS)
         return result;
     context->flags = flags;
@@ -209,15 +216,13 @@ CUresult sim_cuCtxCreate_v4(CUcontext *handle, CUctxCreateParams *parameters, un
 CUresult sim_cuCtxDestroy_v2(CUcontext handle)
 {
     struct sim_context *context;
-    CUresult result = sim_enter(SIM_CALL_OTHER);
+    CUresult result = enter_live(handle, &context);
 
-    if (result != CUDA_SUCCESS)
-        return result;
-    context = sim_context_of(handle);
-    if (context == NULL || context->primary)
-        return CUDA_ERROR_INVALID_CONTEXT;
-    sim_context_end(context);
-    return CUDA_SUCCESS;
+    if (result == CUDA_SUCCESS && context->primary)
+        result = CUDA_ERROR_INVALID_CONTEXT;
+    if (result == CUDA_SUCCESS)
+        sim_context_end(context);
+    return result;
 }
 
 CUresult sim_cuCtxDestroy(CUcontext handle)
@@ -225,20 +230,12 @@ CUresult sim_cuCtxDestroy(CUcontext handle)
     return sim_cuCtxDestroy_v2(handle);
 }
 
-CUresult sim_cuCtxDetach(CUcontext handle)
-{
-    return sim_cuCtxDestroy_v2(handle);
-}
-
 CUresult sim_cuCtxPushCurrent_v2(CUcontext handle)
 {
     struct sim_context *context;
-    CUresult result = sim_enter(SIM_CALL_OTHER);
+    CUresult result = enter_live(handle, &context);
 
-    if (result != CUDA_SUCCESS)
-        return result;
-    context = sim_context_of(handle);
-    return context != NULL ? push(context) : CUDA_ERROR_INVALID_CONTEXT;
+    return result == CUDA_SUCCESS ? push(context) : result;
 }
 
 CUresult sim_cuCtxPopCurrent_v2(CUcontext *handle)
@@ -268,7 +265,7 @@ CUresult sim_cuCtxPopCurrent(CUcontext *handle)
 CUresult sim_cuCtxSetCurrent(CUcontext handle)
 {
     struct sim_context *context;
-    CUresult result = sim_enter(SIM_CALL_OTHER);
+    CUresult result = handle == NULL ? sim_enter(SIM_CALL_OTHER) : enter_live(handle, &context);
 
     if (result != CUDA_SUCCESS)
         return result;
@@ -276,9 +273,6 @@ CUresult sim_cuCtxSetCurrent(CUcontext handle)
         depth -= depth > 0;
         return CUDA_SUCCESS;
     }
-    context = sim_context_of(handle);
-    if (context == NULL)
-        return CUDA_ERROR_INVALID_CONTEXT;
     if (depth == 0)
         return push(context);
     stack[depth - 1] = context;
@@ -287,26 +281,19 @@ CUresult sim_cuCtxSetCurrent(CUcontext handle)
 
 CUresult sim_cuCtxGetCurrent(CUcontext *handle)
 {
-    CUresult result = sim_enter(SIM_CALL_OTHER);
+    CUresult result = sim_answer(sim_enter(SIM_CALL_OTHER), handle);
 
-    if (result != CUDA_SUCCESS)
-        return result;
-    if (handle == NULL)
-        return CUDA_ERROR_INVALID_VALUE;
-    *handle = handle_of(sim_context_current());
-    return CUDA_SUCCESS;
+    if (result == CUDA_SUCCESS)
+        *handle = handle_of(sim_context_current());
+    return result;
 }
 
 CUresult sim_cuDevicePrimaryCtxRetain(CUcontext *handle, CUdevice device)
 {
-    CUresult result = sim_enter(SIM_CALL_OTHER);
+    CUresult result = sim_answer(sim_enter_card(device), handle);
 
     if (result != CUDA_SUCCESS)
         return result;
-    if (handle == NULL)
-        return CUDA_ERROR_INVALID_VALUE;
-    if (!is_card(device))
-        return CUDA_ERROR_INVALID_DEVICE;
     pthread_mutex_lock(&lock);
     if (primary[device].context == NULL)
         result = make(device, primary[device].flags, true, &primary[device].context);
@@ -321,12 +308,10 @@ CUresult sim_cuDevicePrimaryCtxRetain(CUcontext *handle, CUdevice device)
 static CUresult release_primary(CUdevice device, bool wholly)
 {
     struct sim_context *ended = NULL;
-    CUresult result = sim_enter(SIM_CALL_OTHER);
+    CUresult result = sim_enter_card(device);
 
     if (result != CUDA_SUCCESS)
         return result;
-    if (!is_card(device))
-        return CUDA_ERROR_INVALID_DEVICE;
     pthread_mutex_lock(&lock);
     if (primary[device].references == 0 && !wholly)
         result = CUDA_ERROR_INVALID_CONTEXT;
@@ -363,14 +348,10 @@ CUresult sim_cuDevicePrimaryCtxReset(CUdevice device)
 
 CUresult sim_cuDevicePrimaryCtxGetState(CUdevice device, unsigned int *flags, int *active)
 {
-    CUresult result = sim_enter(SIM_CALL_OTHER);
+    CUresult result = sim_answer(sim_answer(sim_enter_card(device), flags), active);
 
     if (result != CUDA_SUCCESS)
         return result;
-    if (!is_card(device))
-        return CUDA_ERROR_INVALID_DEVICE;
-    if (flags == NULL || active == NULL)
-        return CUDA_ERROR_INVALID_VALUE;
     pthread_mutex_lock(&lock);
     *flags = primary[device].flags;
     *active = primary[device].context != NULL;
@@ -380,12 +361,10 @@ CUresult sim_cuDevicePrimaryCtxGetState(CUdevice device, unsigned int *flags, in
 
 CUresult sim_cuDevicePrimaryCtxSetFlags_v2(CUdevice device, unsigned int flags)
 {
-    CUresult result = sim_enter(SIM_CALL_OTHER);
+    CUresult result = sim_enter_card(device);
 
     if (result != CUDA_SUCCESS)
         return result;
-    if (!is_card(device))
-        return CUDA_ERROR_INVALID_DEVICE;
     primary[device].flags = flags;
     if (primary[device].context != NULL)
         primary[device].context->flags = flags;

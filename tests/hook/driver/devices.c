@@ -23,15 +23,6 @@ static const struct {
     {119, 1},      {120, 1},        {121, 1},
 };
 
-static CUresult enter(CUdevice device)
-{
-    CUresult result = sim_enter(SIM_CALL_OTHER);
-
-    if (result != CUDA_SUCCESS)
-        return result;
-    return device >= 0 && (uint32_t)device < sim_state()->cards ? CUDA_SUCCESS : CUDA_ERROR_INVALID_DEVICE;
-}
-
 CUresult sim_cuDriverGetVersion(int *version)
 {
     if (version == NULL)
@@ -42,10 +33,8 @@ CUresult sim_cuDriverGetVersion(int *version)
 
 CUresult sim_cuDeviceGetCount(int *count)
 {
-    CUresult result = sim_enter(SIM_CALL_OTHER);
+    CUresult result = sim_answer(sim_enter(SIM_CALL_OTHER), count);
 
-    if (result == CUDA_SUCCESS && count == NULL)
-        result = CUDA_ERROR_INVALID_VALUE;
     if (result == CUDA_SUCCESS)
         *count = (int)sim_state()->cards;
     return result;
@@ -53,7 +42,7 @@ CUresult sim_cuDeviceGetCount(int *count)
 
 CUresult sim_cuDeviceGet(CUdevice *device, int ordinal)
 {
-    CUresult result = enter(ordinal);
+    CUresult result = sim_answer(sim_enter_card(ordinal), device);
 
     if (result == CUDA_SUCCESS)
         *device = ordinal;
@@ -62,7 +51,7 @@ CUresult sim_cuDeviceGet(CUdevice *device, int ordinal)
 
 CUresult sim_cuDeviceGetName(char *name, int bytes, CUdevice device)
 {
-    CUresult result = enter(device);
+    CUresult result = sim_enter_card(device);
 
     if (result == CUDA_SUCCESS && (name == NULL || bytes <= 0))
         result = CUDA_ERROR_INVALID_VALUE;
@@ -73,7 +62,7 @@ CUresult sim_cuDeviceGetName(char *name, int bytes, CUdevice device)
 
 CUresult sim_cuDeviceGetUuid_v2(CUuuid *uuid, CUdevice device)
 {
-    CUresult result = enter(device);
+    CUresult result = sim_answer(sim_enter_card(device), uuid);
 
     if (result == CUDA_SUCCESS)
         memcpy(uuid->bytes, sim_state()->card[device].uuid, sizeof(uuid->bytes));
@@ -87,7 +76,7 @@ CUresult sim_cuDeviceGetUuid(CUuuid *uuid, CUdevice device)
 
 CUresult sim_cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevice device)
 {
-    CUresult result = enter(device);
+    CUresult result = sim_enter_card(device);
 
     if (result != CUDA_SUCCESS)
         return result;
@@ -102,7 +91,7 @@ CUresult sim_cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUde
 
 CUresult sim_cuDeviceComputeCapability(int *major, int *minor, CUdevice device)
 {
-    CUresult result = enter(device);
+    CUresult result = sim_answer(sim_answer(sim_enter_card(device), major), minor);
 
     if (result == CUDA_SUCCESS) {
         *major = 9;
@@ -113,7 +102,7 @@ CUresult sim_cuDeviceComputeCapability(int *major, int *minor, CUdevice device)
 
 CUresult sim_cuDeviceGetPCIBusId(char *text, int bytes, CUdevice device)
 {
-    CUresult result = enter(device);
+    CUresult result = sim_enter_card(device);
 
     if (result == CUDA_SUCCESS && (text == NULL || bytes <= 0))
         result = CUDA_ERROR_INVALID_VALUE;
@@ -141,7 +130,7 @@ CUresult sim_cuDeviceGetByPCIBusId(CUdevice *device, const char *text)
 
 CUresult sim_cuDeviceGetExecAffinitySupport(int *supported, CUexecAffinityType type, CUdevice device)
 {
-    CUresult result = enter(device);
+    CUresult result = sim_answer(sim_enter_card(device), supported);
 
     (void)type;
     if (result == CUDA_SUCCESS)
@@ -151,10 +140,10 @@ CUresult sim_cuDeviceGetExecAffinitySupport(int *supported, CUexecAffinityType t
 
 CUresult sim_cuDeviceCanAccessPeer(int *can, CUdevice device, CUdevice peer)
 {
-    CUresult result = enter(device);
+    CUresult result = sim_answer(sim_enter_card(device), can);
 
     if (result == CUDA_SUCCESS)
-        result = enter(peer);
+        result = sim_enter_card(peer);
     if (result == CUDA_SUCCESS)
         *can = device != peer;
     return result;

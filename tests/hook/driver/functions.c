@@ -27,7 +27,7 @@ CUresult sim_cuKernelGetFunction(CUfunction *function, CUkernel kernel)
 {
     struct sim_function *found;
     struct sim_context *context;
-    CUresult result = sim_enter_context(SIM_CALL_OTHER, &context);
+    CUresult result = sim_answer(sim_enter_context(SIM_CALL_OTHER, &context), function);
 
     if (result == CUDA_SUCCESS)
         result = enter(kernel, &found);
@@ -39,7 +39,7 @@ CUresult sim_cuKernelGetFunction(CUfunction *function, CUkernel kernel)
 CUresult sim_cuKernelGetLibrary(CUlibrary *library, CUkernel kernel)
 {
     struct sim_function *found;
-    CUresult result = enter(kernel, &found);
+    CUresult result = sim_answer(enter(kernel, &found), library);
 
     if (result == CUDA_SUCCESS)
         *library = (CUlibrary)(void *)found->module;
@@ -49,7 +49,7 @@ CUresult sim_cuKernelGetLibrary(CUlibrary *library, CUkernel kernel)
 CUresult sim_cuFuncGetModule(CUmodule *module, CUfunction function)
 {
     struct sim_function *found;
-    CUresult result = enter(function, &found);
+    CUresult result = sim_answer(enter(function, &found), module);
 
     if (result == CUDA_SUCCESS)
         *module = (CUmodule)(void *)found->module;
@@ -59,7 +59,7 @@ CUresult sim_cuFuncGetModule(CUmodule *module, CUfunction function)
 CUresult sim_cuFuncGetName(const char **name, CUfunction function)
 {
     struct sim_function *found;
-    CUresult result = enter(function, &found);
+    CUresult result = sim_answer(enter(function, &found), name);
 
     if (result == CUDA_SUCCESS)
         *name = found->name;
@@ -139,7 +139,7 @@ CUresult sim_cuFuncSetSharedSize(CUfunction function, unsigned int bytes)
 CUresult sim_cuFuncIsLoaded(CUfunctionLoadingState *state, CUfunction function)
 {
     struct sim_function *found;
-    CUresult result = enter(function, &found);
+    CUresult result = sim_answer(enter(function, &found), state);
 
     if (result == CUDA_SUCCESS)
         *state = 1; /* loaded */
@@ -186,7 +186,7 @@ CUresult sim_cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *blocks, C
                                                                   size_t shared_bytes, unsigned int flags)
 {
     struct sim_function *found;
-    CUresult result = enter(function, &found);
+    CUresult result = sim_answer(enter(function, &found), blocks);
 
     (void)block;
     (void)shared_bytes;
@@ -207,7 +207,7 @@ CUresult sim_cuOccupancyMaxPotentialBlockSizeWithFlags(int *grid, int *block, CU
                                                        unsigned int flags)
 {
     struct sim_function *found;
-    CUresult result = enter(function, &found);
+    CUresult result = sim_answer(sim_answer(enter(function, &found), grid), block);
 
     (void)shared;
     (void)shared_bytes;

@@ -135,15 +135,8 @@ CUresult graph_memory_capture_free(CUdeviceptr address, CUstream stream) {
     return sim_submit(stream, &operation);
 }
 
-static CUresult card_known(CUdevice device) {
-    CUresult result = sim_enter(SIM_CALL_OTHER);
-    if (result != CUDA_SUCCESS)
-        return result;
-    return device >= 0 && device < (int)sim_state()->cards ? CUDA_SUCCESS : CUDA_ERROR_INVALID_DEVICE;
-}
-
 CUresult sim_cuDeviceGraphMemTrim(CUdevice device) {
-    CUresult result = card_known(device);
+    CUresult result = sim_enter_card(device);
     if (result != CUDA_SUCCESS)
         return result;
     memory_enter();
@@ -155,7 +148,7 @@ CUresult sim_cuDeviceGraphMemTrim(CUdevice device) {
 }
 
 CUresult sim_cuDeviceGetGraphMemAttribute(CUdevice device, CUgraphMem_attribute attribute, void *value) {
-    CUresult result = card_known(device);
+    CUresult result = sim_enter_card(device);
     if (result != CUDA_SUCCESS)
         return result;
     if (value == NULL || attribute > CU_GRAPH_MEM_ATTR_RESERVED_MEM_HIGH)
@@ -169,7 +162,7 @@ CUresult sim_cuDeviceGetGraphMemAttribute(CUdevice device, CUgraphMem_attribute 
 }
 
 CUresult sim_cuDeviceSetGraphMemAttribute(CUdevice device, CUgraphMem_attribute attribute, void *value) {
-    CUresult result = card_known(device);
+    CUresult result = sim_enter_card(device);
     if (result != CUDA_SUCCESS)
         return result;
     bool high = attribute == CU_GRAPH_MEM_ATTR_USED_MEM_HIGH || attribute == CU_GRAPH_MEM_ATTR_RESERVED_MEM_HIGH;

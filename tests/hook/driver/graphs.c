@@ -195,7 +195,7 @@ CUresult sim_cuGraphNodeGetDependentNodes_v2(CUgraphNode node, CUgraphNode *node
 
 CUresult sim_cuGraphNodeGetType(CUgraphNode node, CUgraphNodeType *type)
 {
-    CUresult result = enter_node(node);
+    CUresult result = sim_answer(enter_node(node), type);
 
     if (result == CUDA_SUCCESS)
         *type = node->type;

@@ -20,14 +20,12 @@ static CUgreenCtx live(CUgreenCtx green)
 CUresult sim_cuGreenCtxCreate(CUgreenCtx *made, CUdevResourceDesc description, CUdevice device, unsigned int flags)
 {
     CUgreenCtx green;
-    CUresult result = sim_enter(SIM_CALL_OTHER);
+    CUresult result = sim_answer(sim_answer(sim_enter_card(device), made), description);
 
     if (result != CUDA_SUCCESS)
         return result;
-    if (made == NULL || description == NULL || flags != DEFAULT_STREAM)
+    if (flags != DEFAULT_STREAM)
         return CUDA_ERROR_INVALID_VALUE;
-    if (device < 0 || (uint32_t)device >= sim_state()->cards)
-        return CUDA_ERROR_INVALID_DEVICE;
     green = calloc(1, sizeof(*green));
     if (green == NULL)
         return CUDA_ERROR_OUT_OF_MEMORY;
@@ -57,14 +55,13 @@ CUresult sim_cuGreenCtxDestroy(CUgreenCtx green)
 
 CUresult sim_cuCtxFromGreenCtx(CUcontext *context, CUgreenCtx green)
 {
-    CUresult result = sim_enter(SIM_CALL_OTHER);
+    CUresult result = sim_answer(sim_enter(SIM_CALL_OTHER), context);
 
-    if (result != CUDA_SUCCESS)
-        return result;
-    if (context == NULL || live(green) == NULL)
-        return context == NULL ? CUDA_ERROR_INVALID_VALUE : CUDA_ERROR_INVALID_HANDLE;
-    *context = (CUcontext)(void *)green->context;
-    return CUDA_SUCCESS;
+    if (result == CUDA_SUCCESS && live(green) == NULL)
+        result = CUDA_ERROR_INVALID_HANDLE;
+    if (result == CUDA_SUCCESS)
+        *context = (CUcontext)(void *)green->context;
+    return result;
 }
 
 CUresult sim_cuGreenCtxGetId(CUgreenCtx green, unsigned long long *identity)

@@ -216,7 +216,7 @@ CUresult sim_cuLibraryGetModule(CUmodule *module, CUlibrary handle)
 
 CUresult sim_cuModuleGetLoadingMode(CUmoduleLoadingMode *mode)
 {
-    CUresult result = sim_enter(SIM_CALL_OTHER);
+    CUresult result = sim_answer(sim_enter(SIM_CALL_OTHER), mode);
 
     if (result == CUDA_SUCCESS)
         *mode = 2; /* lazy */
@@ -234,7 +234,7 @@ static unsigned functions_in(const struct sim_module *module)
 
 CUresult sim_cuModuleGetFunctionCount(unsigned int *count, CUmodule handle)
 {
-    CUresult result = sim_enter(SIM_CALL_OTHER);
+    CUresult result = sim_answer(sim_enter(SIM_CALL_OTHER), count);
 
     if (result != CUDA_SUCCESS)
         return result;

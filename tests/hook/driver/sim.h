@@ -255,6 +255,7 @@ struct sim_context {
     unsigned flags;
     bool primary;
     bool destroyed;
+    int attached; /* uses besides its maker's */
     uint64_t identity;
     uint64_t version;
     uint64_t stack_bytes, heap_bytes, fifo_bytes;
@@ -266,6 +267,12 @@ struct sim_context {
 
 /* First line of nearly every sim_cu* function: NOT_INITIALIZED, device lost, and the cost of the call. */
 CUresult sim_enter(enum sim_call call);
+CUresult sim_enter_card(CUdevice device); /* the same for calls that name a card: INVALID_DEVICE */
+/* INVALID_VALUE for a call that has nowhere to put its answer. */
+static inline CUresult sim_answer(CUresult result, const void *place)
+{
+    return result == CUDA_SUCCESS && place == NULL ? CUDA_ERROR_INVALID_VALUE : result;
+}
 /* The same for calls that need a context: INVALID_CONTEXT without one. */
 CUresult sim_enter_context(enum sim_call call, struct sim_context **context);
 struct sim_context *sim_context_current(void); /* NULL = none */

@@ -164,7 +164,7 @@ CUresult sim_cuStreamDestroy(CUstream handle)
 CUresult sim_cuStreamGetPriority(CUstream handle, int *priority)
 {
     struct sim_stream *stream;
-    CUresult result = enter(handle, &stream);
+    CUresult result = sim_answer(enter(handle, &stream), priority);
 
     if (result == CUDA_SUCCESS)
         *priority = stream->priority;
@@ -174,7 +174,7 @@ CUresult sim_cuStreamGetPriority(CUstream handle, int *priority)
 CUresult sim_cuStreamGetFlags(CUstream handle, unsigned int *flags)
 {
     struct sim_stream *stream;
-    CUresult result = enter(handle, &stream);
+    CUresult result = sim_answer(enter(handle, &stream), flags);
 
     if (result == CUDA_SUCCESS)
         *flags = stream->flags;
@@ -184,7 +184,7 @@ CUresult sim_cuStreamGetFlags(CUstream handle, unsigned int *flags)
 CUresult sim_cuStreamGetId(CUstream handle, unsigned long long *identity)
 {
     struct sim_stream *stream;
-    CUresult result = enter(handle, &stream);
+    CUresult result = sim_answer(enter(handle, &stream), identity);
 
     if (result == CUDA_SUCCESS)
         *identity = stream->identity;
@@ -194,7 +194,7 @@ CUresult sim_cuStreamGetId(CUstream handle, unsigned long long *identity)
 CUresult sim_cuStreamGetDevice(CUstream handle, CUdevice *device)
 {
     struct sim_stream *stream;
-    CUresult result = enter(handle, &stream);
+    CUresult result = sim_answer(enter(handle, &stream), device);
 
     if (result == CUDA_SUCCESS)
         *device = stream->context->card;
@@ -204,7 +204,7 @@ CUresult sim_cuStreamGetDevice(CUstream handle, CUdevice *device)
 CUresult sim_cuStreamGetCtx(CUstream handle, CUcontext *context)
 {
     struct sim_stream *stream;
-    CUresult result = enter(handle, &stream);
+    CUresult result = sim_answer(enter(handle, &stream), context);
 
     if (result == CUDA_SUCCESS)
         *context = (CUcontext)(void *)stream->context;
