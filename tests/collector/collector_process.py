@@ -44,12 +44,19 @@ class Collector:
                 stderr=output,
                 env={**os.environ, **(environment or {})},
             )
+        try:
+            self.port = self._port(port_file)
+        except BaseException:
+            self.kill()
+            raise
+
+    def _port(self, file: Path) -> int:
         deadline = time.monotonic() + 90
-        while not port_file.exists():
+        while not file.exists():
             assert self.process.poll() is None, self.output.read_text()
             assert time.monotonic() < deadline, "the collector does not listen"
             time.sleep(0.01)
-        self.port = int(port_file.read_text())
+        return int(file.read_text())
 
     def connect(self, timeout_seconds: float = 20.0) -> http.client.HTTPConnection:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout_seconds)

@@ -12,12 +12,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import building
 from agent import make_neighbours
+from children import Child
 
 from egpu_runtime.agent.region import CardLimits
 
@@ -82,7 +84,7 @@ def run_tasks(
 ) -> list[Outcome]:
     """Runs the tasks side by side on the virtual clock; without the hook they use managed memory and the driver alone
     moves their pages. Raises AssertionError when one of them fails."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         common = {
             "PATH": os.environ["PATH"],
             "LD_LIBRARY_PATH": str(building.driver(cuda)),
@@ -102,9 +104,8 @@ def run_tasks(
         for rank, (task, region) in enumerate(zip(tasks, regions, strict=True)):
             own = {**common, "EGPU_SIM_RANK": str(rank), "EGPU_REGION": str(region)}
             command = [client, *_arguments(task, card_mib), f"managed={int(not hook)}"]
-            processes.append(
-                subprocess.Popen(command, env=own, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-            )
+            process = Child(command, env=own, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            processes.append(stack.enter_context(process))
         outputs = [_finish(process, dies=task.dies) for process, task in zip(processes, tasks, strict=True)]
         return [Outcome(**json.loads(output)) for output in outputs if output]
 
@@ -138,11 +139,7 @@ def _arguments(task: Task, card_mib: int) -> list[str]:
 
 
 def _finish(process: subprocess.Popen[str], *, dies: bool) -> str:
-    try:
-        output, errors = process.communicate(timeout=RUN_SECONDS_MAX)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        raise
+    output, errors = process.communicate(timeout=RUN_SECONDS_MAX)
     assert process.returncode == (-signal.SIGKILL if dies else 0), f"{process.args}: {process.returncode} {errors}"
     return output
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import building
 import pytest
 from agent import make_region
+from children import Child
 
 from egpu_runtime.agent.region import CardLimits
 
@@ -71,7 +72,7 @@ class Machine:
                 make_region(region, cards=[limits])
             environment["EGPU_REGION"] = str(region)
         pipe = subprocess.PIPE
-        return subprocess.Popen(command, env=environment, text=True, stdin=pipe, stdout=pipe, stderr=pipe)
+        return Child(command, env=environment, text=True, stdin=pipe, stdout=pipe, stderr=pipe)
 
 
 def answers(process: subprocess.Popen[str]) -> dict[str, str]:

@@ -8,10 +8,12 @@ import random
 import signal
 import subprocess
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import building
 import pytest
+from children import Child
 
 RUN_SECONDS_MAX = 20
 CARD = {
@@ -350,20 +352,21 @@ def test_killed_processes_leave_nothing(what: tuple[str, ...], tmp_path: Path) -
     program = building.client("memory_loop", "-lcuda")
     environment = environment_of(state, "13.0", EGPU_SIM_PAGE_IN_GIBPS="100000", EGPU_SIM_CLOCK="wall")
     running: list[subprocess.Popen[str]] = []
-    for number in range(KILLED):
-        one = subprocess.Popen([program, str(number), *what], env=environment, stdout=subprocess.PIPE, text=True)
-        assert one.stdout is not None
-        assert one.stdout.readline() == "begun\n"
-        running.append(one)
-        if len(running) == TOGETHER:
-            time.sleep(seeded.random() / 20)
-            victim = running.pop(seeded.randrange(TOGETHER))
-            assert victim.poll() is None, "ended by itself"
-            victim.send_signal(signal.SIGKILL)
-            victim.communicate()
-    for one in running:
-        one.kill()
-        one.communicate()
+    with ExitStack() as stack:
+        for number in range(KILLED):
+            one = Child([program, str(number), *what], env=environment, stdout=subprocess.PIPE, text=True)
+            running.append(stack.enter_context(one))
+            assert one.stdout is not None
+            assert one.stdout.readline() == "begun\n"
+            if len(running) == TOGETHER:
+                time.sleep(seeded.random() / 20)
+                victim = running.pop(seeded.randrange(TOGETHER))
+                assert victim.poll() is None, "ended by itself"
+                victim.send_signal(signal.SIGKILL)
+                victim.communicate()
+        for one in running:
+            one.kill()
+            one.communicate()
     assert (
         run("memory_classes", "plain", state=state, cuda="13.0").lstrip()
         == EXPECTED["memory_classes", "plain"].lstrip()

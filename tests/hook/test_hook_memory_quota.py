@@ -15,6 +15,7 @@ from pathlib import Path
 import building
 import pytest
 from agent import Region, make_region
+from children import Child
 
 from egpu_runtime.agent.region import CardLimits
 
@@ -49,7 +50,7 @@ class Container:
         }
         if hooked:
             environment["LD_PRELOAD"] = str(building.hook())
-        return subprocess.Popen(
+        return Child(
             [program, *in_bytes(script).split()],
             env=environment,
             stdin=subprocess.PIPE,

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from agent import Region, make_neighbours, make_region
+from children import Child
 
 from egpu_runtime.agent import region_layout as words
 from egpu_runtime.agent.region import CardLimits, RegionError, limits_bytes, place, read_usage
@@ -80,7 +82,7 @@ def check(program: Path, region: Path | None, command: str, expected: str) -> No
 
 
 def start(program: Path, region: Region, *arguments: object) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+    return Child(
         [program, *map(str, arguments)],
         env={"EGPU_REGION": str(region.path)},
         stdin=subprocess.PIPE,
@@ -166,22 +168,23 @@ def test_what_cannot_be_read_is_said_once(program: Path, region: Region, spoil: 
 
 
 def test_eight_processes_race_to_the_last_byte(program: Path, region: Region) -> None:
-    racers = [start(program, region, "race", STEP_BYTES) for _ in range(RACERS)]
-    granted = [int(line(racer)) for racer in racers]
-    usage = region.usage()
-    assert sum(granted) == QUOTA_BYTES // STEP_BYTES
-    assert usage.cards[0].charged_bytes == QUOTA_BYTES
-    assert sorted(slot.charged_bytes[0] for slot in usage.slots) == sorted(count * STEP_BYTES for count in granted)
-    for racer in racers[1:]:
-        racer.kill()
-        racer.communicate()
-    racers[0].communicate()
+    with ExitStack() as stack:
+        racers = [stack.enter_context(start(program, region, "race", STEP_BYTES)) for _ in range(RACERS)]
+        granted = [int(line(racer)) for racer in racers]
+        usage = region.usage()
+        assert sum(granted) == QUOTA_BYTES // STEP_BYTES
+        assert usage.cards[0].charged_bytes == QUOTA_BYTES
+        assert sorted(slot.charged_bytes[0] for slot in usage.slots) == sorted(count * STEP_BYTES for count in granted)
+        for racer in racers[1:]:
+            racer.kill()
+            racer.communicate()
+        racers[0].communicate()
     # Who left by itself gave its share back; what the killed held is found by the next one who looks.
     assert region.usage().cards[0].charged_bytes == QUOTA_BYTES - granted[0] * STEP_BYTES
-    again = start(program, region, "race", QUOTA_BYTES)
-    assert line(again) == "1"
-    assert [slot.pid for slot in region.usage().slots] == [again.pid]
-    again.communicate()
+    with start(program, region, "race", QUOTA_BYTES) as again:
+        assert line(again) == "1"
+        assert [slot.pid for slot in region.usage().slots] == [again.pid]
+        again.communicate()
 
 
 def test_processes_of_another_pid_namespace_are_left_alone(program: Path, region: Region) -> None:
@@ -192,7 +195,7 @@ def test_processes_of_another_pid_namespace_are_left_alone(program: Path, region
     environment = {"EGPU_REGION": str(region.path), "PATH": os.environ["PATH"]}
     command = [*apart, str(program), "race", str(STEP_BYTES)]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True) as other:
+    with Child(command, env=environment, stdin=pipe, stdout=pipe, text=True) as other:
         assert int(line(other)) == QUOTA_BYTES // STEP_BYTES
         # Refused, looked for dead processes, found none.
         check(program, region.path, "race 1", "0")
@@ -231,35 +234,36 @@ def test_more_processes_than_slots_are_refused(program: Path, region: Region) ->
 
 
 def test_limits_change_while_processes_run(program: Path, region: Region) -> None:
-    process = start(program, region, "limits")
-    assert line(process, "\n") == f"{QUOTA_BYTES} 10000 0"
-    for step in range(1, 40):
-        region.change(0, memory_quota_bytes=QUOTA_BYTES - step, core_quota=step / 100, priority=step % 2)
-        assert line(process, "\n") == f"{QUOTA_BYTES - step} {step * 100} {step % 2}"
-    process.communicate()
+    with start(program, region, "limits") as process:
+        assert line(process, "\n") == f"{QUOTA_BYTES} 10000 0"
+        for step in range(1, 40):
+            region.change(0, memory_quota_bytes=QUOTA_BYTES - step, core_quota=step / 100, priority=step % 2)
+            assert line(process, "\n") == f"{QUOTA_BYTES - step} {step * 100} {step % 2}"
+        process.communicate()
 
 
 def test_an_agent_that_died_while_it_wrote_holds_up_nobody(program: Path, region: Region) -> None:
-    process = start(program, region, "limits")
-    assert line(process, "\n") == f"{QUOTA_BYTES} 10000 0"
-    offset, _ = place("limits", "generation")
-    with (region.path / "limits").open("r+b") as file:
-        file.seek(offset)
-        file.write(bytes([1]))
-    assert line(process, "\n") == f"{QUOTA_BYTES} 10000 0"
-    process.communicate()
+    with start(program, region, "limits") as process:
+        assert line(process, "\n") == f"{QUOTA_BYTES} 10000 0"
+        offset, _ = place("limits", "generation")
+        with (region.path / "limits").open("r+b") as file:
+            file.seek(offset)
+            file.write(bytes([1]))
+        assert line(process, "\n") == f"{QUOTA_BYTES} 10000 0"
+        process.communicate()
 
 
 def test_neighbours_see_each_other_page_by_page(program: Path, tmp_path: Path) -> None:
     limits = [CardLimits(UUID, memory_quota_bytes=1, core_quota=(row + 1) / 10) for row in range(3)]
     regions = make_neighbours(tmp_path, limits, memory_bytes=QUOTA_BYTES)
-    processes = [start(program, one, "peers") for one in regions]
-    assert line(processes[0], "\n") == "2000/0 3000/0"
-    assert line(processes[1], "\n") == "1000/1 3000/0"
-    assert line(processes[2], "\n") == "1000/1 2000/1"
-    assert line(processes[0], "\n") == "2000/1 3000/1"
-    for process in processes:
-        process.communicate()
+    with ExitStack() as stack:
+        processes = [stack.enter_context(start(program, one, "peers")) for one in regions]
+        assert line(processes[0], "\n") == "2000/0 3000/0"
+        assert line(processes[1], "\n") == "1000/1 3000/0"
+        assert line(processes[2], "\n") == "1000/1 2000/1"
+        assert line(processes[0], "\n") == "2000/1 3000/1"
+        for process in processes:
+            process.communicate()
 
 
 @pytest.mark.parametrize("core_quota", [0.0, 1.1, -0.3])

@@ -14,6 +14,7 @@ from pathlib import Path
 import building
 import pytest
 from agent import Region, make_region
+from children import Child
 
 from egpu_runtime.agent.region import CardLimits
 
@@ -40,7 +41,7 @@ class Card:
         if hooked:
             environment |= {"LD_PRELOAD": str(building.hook()), "EGPU_REGION": str(self.region.path)}
         return self.stack.enter_context(
-            subprocess.Popen(
+            Child(
                 [str(word) for word in command],
                 env=environment,
                 stdin=subprocess.PIPE,

@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from children import Child
 from pipeline_fleet import HOUR_MS, START_MS, fleet
 from pipeline_log import STALE, Sample, append
 
@@ -144,15 +145,15 @@ def test_a_run_that_is_stopped_says_so(folders, tmp_path: Path) -> None:  # type
     append(tmp_path / "log", [samples] * 60, received_ms=RECEIVED_MS, segment=2, identity="a" * 32)
     summary = tmp_path / "summary.json"
     words = [sys.executable, "-m", "pipeline", "run", *map(str, folders), "--summary-file", str(summary)]
-    process = subprocess.Popen([*words, "--batch-samples-max", "1"], stdout=subprocess.PIPE, text=True)
-    until = time.monotonic() + 20
-    while not (tmp_path / "warehouse/state/lock").exists() and time.monotonic() < until:
-        time.sleep(0.001)
-    process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=20)
-    assert process.returncode == 0
-    assert output.endswith(" s (stopped early)\n")
-    assert json.loads(summary.read_text())["stopped_early"] is True
+    with Child([*words, "--batch-samples-max", "1"], stdout=subprocess.PIPE, text=True) as process:
+        until = time.monotonic() + 20
+        while not (tmp_path / "warehouse/state/lock").exists() and time.monotonic() < until:
+            time.sleep(0.001)
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=20)
+        assert process.returncode == 0
+        assert output.endswith(" s (stopped early)\n")
+        assert json.loads(summary.read_text())["stopped_early"] is True
 
 
 def test_doctor_shows_what_was_dropped_over_all_runs(command, folders, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from children import Child
 from prometheus_client.parser import text_string_to_metric_families
 from test_runtime_replay import write_fleet
 
@@ -31,7 +32,7 @@ def parsed(page: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
 def listening(tmp_path: Path) -> Iterator[tuple[str, Path, "subprocess.Popen[str]"]]:
     write_fleet(tmp_path / "f.csv", pods=2, times=3)
     journal = tmp_path / "journal.jsonl"
-    process = subprocess.Popen(
+    with Child(
         [
             sys.executable,
             "-m",
@@ -46,13 +47,11 @@ def listening(tmp_path: Path) -> Iterator[tuple[str, Path, "subprocess.Popen[str
         ],
         stderr=subprocess.PIPE,
         text=True,
-    )
-    assert process.stderr
-    url = process.stderr.readline().split("listening on ")[1].strip()
-    yield url, journal, process
-    process.kill()
-    process.wait()
-    process.stderr.close()
+    ) as process:
+        assert process.stderr
+        url = process.stderr.readline().split("listening on ")[1].strip()
+        yield url, journal, process
+        process.kill()
 
 
 def test_pages_are_served_as_the_journal_says(listening) -> None:
