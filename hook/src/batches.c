@@ -15,23 +15,28 @@ static struct batch *batch_at(struct stream *stream, unsigned index) {
     return &stream->batches[index % BATCHES_PER_STREAM];
 }
 
+/* Within stream_enter. */
 static bool record(CUevent *event, const struct stream *stream) {
     if (*event == NULL && real.cuEventCreate(event, CU_EVENT_DEFAULT) != CUDA_SUCCESS) return false;
-    return real.cuEventRecord(*event, stream->handle) == CUDA_SUCCESS;
+    if (real.cuEventRecord(*event, stream->handle) == CUDA_SUCCESS) return true;
+    /* It may be of a context that was current and is not the stream's. */
+    real.cuEventDestroy_v2(*event);
+    *event = NULL;
+    return false;
 }
 
 /* Without an end event a batch cannot be measured: charged as learned. */
 static void end_batch(struct stream *stream) {
     struct batch *batch = batch_at(stream, stream->last - 1);
     batch->alone = true;
-    if (capture_holds(stream->handle)) return;
-    struct capture_guard guard = capture_guard_begin();
+    if (stream->ended || capture_holds(stream->handle)) return;
+    struct stream_guard guard = stream_enter(stream);
     batch->alone = !record(&batch->end, stream);
-    capture_guard_end(guard);
+    stream_leave(guard);
 }
 
 /* The newest batch takes no more launches. */
-static void close_batch(struct stream *stream) {
+void stream_close_batch(struct stream *stream) {
     row_end(stream);
     if (!stream->open) return;
     stream->open = 0;
@@ -39,7 +44,7 @@ static void close_batch(struct stream *stream) {
 }
 
 /* Held for no longer than a call of the driver by who owns it. */
-static bool own_within(struct stream *stream, uint64_t patience_ns) {
+bool stream_own_within(struct stream *stream, uint64_t patience_ns) {
     uint64_t until_ns = patience_ns ? clock_now_ns() + patience_ns : 0;
     while (!stream_own(stream)) {
         if (clock_now_ns() >= until_ns) return false;
@@ -68,8 +73,8 @@ static bool open_batch(struct stream *stream, const struct submission *submissio
     /* Work that ends before this launch arrives leaves a gap that nobody can see: neither chained nor worth learning. */
     bool busy = stream->last != stream->first && !before->alone && !finished(before->end);
     bool chained = busy && stream->work_end_ns > pass->now_ns + CHAIN_NS;
+    if (!chained && !record(&batch->begin, stream)) return false;
     CUevent begin = batch->begin, end = batch->end;
-    if (!chained && !record(&begin, stream)) return false;
     *batch = (struct batch){.begin = begin, .end = end, .from = chained ? before->end : begin, .key = pass->key};
     batch->submitted_ns = pass->now_ns;
     batch->idle_start = !chained;
@@ -93,14 +98,14 @@ void batches_before(struct submission *submission) {
     struct stream *stream = submission->stream;
     submission->stream = NULL;
     /* What was never measured is worth a wait: it would be charged nearly nothing. */
-    if (!own_within(stream, submission->pass.learned_ns == 0 ? OWNED_NS_MAX : 0)) return;
+    if (!stream_own_within(stream, submission->pass.learned_ns == 0 ? OWNED_NS_MAX : 0)) return;
     row_end(stream);
     bool open = streams_is(stream, submission->what.stream);
     if (open && !fits(stream, &submission->pass)) {
-        struct capture_guard guard = capture_guard_begin();
-        close_batch(stream);
+        struct stream_guard guard = stream_enter(stream);
+        stream_close_batch(stream);
         open = open_batch(stream, submission);
-        capture_guard_end(guard);
+        stream_leave(guard);
     }
     if (!open) {
         stream_release(stream);
@@ -144,7 +149,7 @@ void batches_after(struct submission *submission, CUresult result) {
     if (stream_is_implicit(stream)) end_batch(stream);
     if (batch->launches >= BATCH_LAUNCHES || batch->learned_ns >= BATCH_NS || batch->unknown || pass->probe ||
         pass->clean_wanted)
-        close_batch(stream);
+        stream_close_batch(stream);
     else if (result == CUDA_SUCCESS)
         row_begin(submission, batch);
     stream_release(stream);
@@ -161,8 +166,9 @@ static int reap_first(struct stream *stream, struct gate *gate) {
     struct gate_batch done = {.key = batch->key, .learned_ns = batch->learned_ns, .launches = batch->launches,
                               .unknown = batch->unknown, .borrowed = batch->borrowed, .idle_start = batch->idle_start};
     uint64_t busy_ns = others_busy_ns(gate, stream);
+    uint64_t guess_ns = batch->learned_ns + batch->unknown * UNMEASURED_NS;
     done.span.elapsed_ns = measured ? (uint64_t)((double)elapsed_ms * 1e6 + 0.5)
-                                     : batch->learned_ns + batch->unknown * UNMEASURED_NS;
+                                     : guess_ns > batch->elapsed_ns ? guess_ns : batch->elapsed_ns;
     if (!measured || batch->ambiguous) done.key = 0;
     done.span.elapsed_ns -= batch->call_ns < done.span.elapsed_ns / 2 ? batch->call_ns : done.span.elapsed_ns / 2;
     done.span.contended = batch->contended || busy_ns != batch->others_busy_ns ||
@@ -179,17 +185,23 @@ static int reap_first(struct stream *stream, struct gate *gate) {
     return measured ? 1 : -1;
 }
 
-static bool reap_stream(struct stream *stream, struct gate *gate, bool close) {
+bool stream_reap(struct stream *stream, struct gate *gate) {
     bool any = false;
+    while (stream->last - stream->first > stream->open && reap_first(stream, gate) != 0) any = true;
+    if (stream->ended && stream->first == stream->last) stream_clear(stream, true);
+    return any;
+}
+
+static bool reap_stream(struct stream *stream, struct gate *gate, bool close) {
     /* A look without owning the stream: what is missed now is found at the next look. */
     if (__atomic_load_n(&stream->first, __ATOMIC_RELAXED) == __atomic_load_n(&stream->last, __ATOMIC_RELAXED) ||
         !stream_own(stream))
         return false;
-    struct capture_guard guard = capture_guard_begin();
+    struct stream_guard guard = stream_enter(stream);
     uint64_t now_ns = clock_now_ns();
-    if (stream->open && (close || now_ns > stream->work_end_ns + OPEN_NS_MAX)) close_batch(stream);
-    while (stream->last - stream->first > stream->open && reap_first(stream, gate) != 0) any = true;
-    capture_guard_end(guard);
+    if (stream->open && (close || now_ns > stream->work_end_ns + OPEN_NS_MAX)) stream_close_batch(stream);
+    bool any = stream_reap(stream, gate);
+    stream_leave(guard);
     stream_release(stream);
     return any;
 }
@@ -229,46 +241,9 @@ void batches_block_all(void) {
 
 void batches_close_stream(CUstream handle) {
     struct stream *stream = region_card_count() > 0 ? streams_find(handle) : NULL;
-    if (!stream || !own_within(stream, OWNED_NS_MAX)) return;
-    close_batch(stream);
+    if (!stream || !stream_own_within(stream, OWNED_NS_MAX)) return;
+    stream_close_batch(stream);
     stream_release(stream);
-}
-
-/* What is outstanding stays charged as learned: its events cannot be asked any more. */
-static void forget(struct stream *stream, bool destroy_events) {
-    struct gate *gate = gate_of_card(stream->card);
-    row_end(stream);
-    stream->open = 0;
-    while (stream->first != stream->last) {
-        batch_at(stream, stream->first)->alone = true;
-        if (gate) reap_first(stream, gate);
-        else stream->first++;
-    }
-    for (unsigned place = 0; place < BATCHES_PER_STREAM; place++) {
-        struct batch *batch = &stream->batches[place];
-        if (destroy_events && batch->begin) real.cuEventDestroy_v2(batch->begin);
-        if (destroy_events && batch->end) real.cuEventDestroy_v2(batch->end);
-        *batch = (struct batch){0};
-    }
-    streams_forget(stream);
-}
-
-void batches_forget_stream(CUstream handle) {
-    for (struct stream *stream = streams_first(); stream; stream = stream->next) {
-        if (stream->handle != handle || __atomic_load_n(&stream->gone, __ATOMIC_ACQUIRE)) continue;
-        if (!own_within(stream, OWNED_NS_MAX)) continue;
-        forget(stream, true);
-        stream_release(stream);
-    }
-}
-
-void batches_forget_context(CUcontext context) {
-    for (struct stream *stream = streams_first(); stream; stream = stream->next) {
-        if (stream->context != context || __atomic_load_n(&stream->gone, __ATOMIC_ACQUIRE)) continue;
-        if (!own_within(stream, OWNED_NS_MAX)) continue;
-        forget(stream, false);
-        stream_release(stream);
-    }
 }
 
 void batches_after_fork(void) {

@@ -50,9 +50,11 @@ void batches_settle_all(void);
 void batches_block_all(void);
 /* Before a capture begins: nothing of ours may be recorded into it. */
 void batches_close_stream(CUstream stream);
-void batches_forget_stream(CUstream stream);
-/* Its events die with it; called before it is destroyed. */
-void batches_forget_context(CUcontext context);
+/* Before it is destroyed: it may still have work. */
+void batches_end_stream(CUstream stream);
+/* Around a call that ends a context, or may: in between nobody else touches its streams and their events. */
+void batches_hold_context(CUcontext context);
+void batches_release_context(CUcontext context, bool gone);
 /* The child of a fork: everything measured is the parent's. */
 void batches_after_fork(void);
 

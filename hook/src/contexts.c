@@ -1,5 +1,3 @@
-#include "contexts.h"
-
 #include "batches.h"
 #include "cards.h"
 #include "charges.h"
@@ -84,11 +82,23 @@ static void gone_with_context(const struct holding *holding) {
     charge_release(holding);
 }
 
-void context_gone(CUcontext context) {
-    if (context == NULL)
-        return;
-    holdings_take_all(dies_with, &context, gone_with_context);
-    batches_forget_context(context);
+/* While a context ends, what was noted as its own is noted under this struct's address: as soon as the driver has its handle
+ * back another thread may be given it. */
+struct ending {
+    CUcontext notes, streams; /* the context, as notes and streams name it; NULL: none */
+};
+
+static void ending_begin(struct ending *ending, CUcontext notes, CUcontext streams) {
+    *ending = (struct ending){notes, streams};
+    if (streams != NULL) batches_hold_context(streams);
+    if (notes != NULL) holdings_move(notes, (CUcontext)ending);
+}
+
+static void ending_settle(struct ending *ending, bool gone) {
+    CUcontext mark = (CUcontext)ending;
+    if (ending->notes != NULL && gone) holdings_take_all(dies_with, &mark, gone_with_context);
+    else if (ending->notes != NULL) holdings_move(mark, ending->notes);
+    if (ending->streams != NULL) batches_release_context(ending->streams, gone);
 }
 
 CUresult cuCtxCreate(CUcontext *context, unsigned int flags, CUdevice device) {
@@ -117,21 +127,24 @@ CUresult cuCtxCreate_v4(CUcontext *context, CUctxCreateParams *parameters, unsig
     return result != CUDA_SUCCESS ? result : settle(real.cuCtxCreate_v4(context, parameters, flags, device), &m, context);
 }
 
-static CUresult destroyed(CUresult result, CUcontext context) {
-    if (result == CUDA_SUCCESS)
-        context_gone(context);
-    return result;
-}
-
-CUresult cuCtxDestroy(CUcontext context) { return destroyed(real.cuCtxDestroy(context), context); }
-CUresult cuCtxDestroy_v2(CUcontext context) { return destroyed(real.cuCtxDestroy_v2(context), context); }
+#define DESTROY_CONTEXT(name)                                                                                        \
+    CUresult name(CUcontext context) {                                                                               \
+        struct ending ending;                                                                                        \
+        ending_begin(&ending, context, context);                                                                     \
+        CUresult result = real.name(context);                                                                        \
+        ending_settle(&ending, result == CUDA_SUCCESS);                                                              \
+        return result;                                                                                               \
+    }
+DESTROY_CONTEXT(cuCtxDestroy)
+DESTROY_CONTEXT(cuCtxDestroy_v2)
 
 /* Only the last detach ends a context, and then nobody can ask for its version any more. */
 CUresult cuCtxDetach(CUcontext context) {
     unsigned int version;
+    struct ending ending;
+    ending_begin(&ending, context, context);
     CUresult result = real.cuCtxDetach(context);
-    if (result == CUDA_SUCCESS && real.cuCtxGetApiVersion(context, &version) != CUDA_SUCCESS)
-        context_gone(context);
+    ending_settle(&ending, result == CUDA_SUCCESS && real.cuCtxGetApiVersion(context, &version) != CUDA_SUCCESS);
     return result;
 }
 
@@ -152,7 +165,16 @@ CUresult cuGreenCtxCreate(CUgreenCtx *context, CUdevResourceDesc resources, CUde
     return result;
 }
 
-CUresult cuGreenCtxDestroy(CUgreenCtx context) { return destroyed(real.cuGreenCtxDestroy(context), (CUcontext)context); }
+/* Its streams name the context that it is converted to. */
+CUresult cuGreenCtxDestroy(CUgreenCtx context) {
+    CUcontext converted = NULL;
+    struct ending ending;
+    if (region_state() == REGION_READY && real.cuCtxFromGreenCtx(&converted, context) != CUDA_SUCCESS) converted = NULL;
+    ending_begin(&ending, (CUcontext)context, converted);
+    CUresult result = real.cuGreenCtxDestroy(context);
+    ending_settle(&ending, result == CUDA_SUCCESS);
+    return result;
+}
 
 static bool is_active(CUdevice device) {
     unsigned int flags;
@@ -160,24 +182,30 @@ static bool is_active(CUdevice device) {
     return real.cuDevicePrimaryCtxGetState(device, &flags, &active) == CUDA_SUCCESS && active != 0;
 }
 
-/* Only the first retain makes it, and threads that come at the same time must not be charged for one each. A driver that
- * does not answer, as in a child of fork, is asked without the lock, which a thread that is not there any more may hold. */
+/* Primary contexts begin at the first retain and end at the last release, which only the driver counts: so one thread at a
+ * time does either on a device. A driver that does not answer, as in a child of fork, is asked without the lock, which a
+ * thread that is not there any more may hold. */
+static pthread_mutex_t *primary_lock(CUdevice device) {
+    static pthread_mutex_t locks[EGPU_CARD_COUNT_MAX] = {[0 ... EGPU_CARD_COUNT_MAX - 1] = PTHREAD_MUTEX_INITIALIZER};
+    return &locks[(unsigned)device % EGPU_CARD_COUNT_MAX];
+}
+
+/* Threads that come at the same time must not be charged for one each. */
 CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device) {
-    static pthread_mutex_t first = PTHREAD_MUTEX_INITIALIZER;
     unsigned int flags;
     int active = 0;
     if (region_state() == REGION_ABSENT ||
         real.cuDevicePrimaryCtxGetState(device, &flags, &active) != CUDA_SUCCESS || active != 0)
         return real.cuDevicePrimaryCtxRetain(context, device);
     struct making m;
-    pthread_mutex_lock(&first);
+    pthread_mutex_lock(primary_lock(device));
     bool made = is_active(device);
     CUresult result = made ? CUDA_SUCCESS : admit(device, &m);
     if (result == CUDA_SUCCESS) {
         result = real.cuDevicePrimaryCtxRetain(context, device);
         if (!made) result = settle(result, &m, context);
     }
-    pthread_mutex_unlock(&first);
+    pthread_mutex_unlock(primary_lock(device));
     return result;
 }
 
@@ -192,28 +220,20 @@ static CUcontext primary_context(CUdevice device) {
     return context;
 }
 
-static CUresult ended(CUresult result, CUdevice device, CUcontext context) {
-    if (result == CUDA_SUCCESS && context != NULL && !is_active(device))
-        context_gone(context);
+static CUresult end_primary(CUdevice device, CUresult (*call)(CUdevice)) {
+    struct ending ending;
+    if (primary_context(device) == NULL)
+        return call(device);
+    pthread_mutex_lock(primary_lock(device));
+    CUcontext context = primary_context(device);
+    ending_begin(&ending, context, context);
+    CUresult result = call(device);
+    ending_settle(&ending, result == CUDA_SUCCESS && !is_active(device));
+    pthread_mutex_unlock(primary_lock(device));
     return result;
 }
 
-CUresult cuDevicePrimaryCtxRelease(CUdevice device) {
-    CUcontext context = primary_context(device);
-    return ended(real.cuDevicePrimaryCtxRelease(device), device, context);
-}
-
-CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device) {
-    CUcontext context = primary_context(device);
-    return ended(real.cuDevicePrimaryCtxRelease_v2(device), device, context);
-}
-
-CUresult cuDevicePrimaryCtxReset(CUdevice device) {
-    CUcontext context = primary_context(device);
-    return ended(real.cuDevicePrimaryCtxReset(device), device, context);
-}
-
-CUresult cuDevicePrimaryCtxReset_v2(CUdevice device) {
-    CUcontext context = primary_context(device);
-    return ended(real.cuDevicePrimaryCtxReset_v2(device), device, context);
-}
+CUresult cuDevicePrimaryCtxRelease(CUdevice device) { return end_primary(device, real.cuDevicePrimaryCtxRelease); }
+CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device) { return end_primary(device, real.cuDevicePrimaryCtxRelease_v2); }
+CUresult cuDevicePrimaryCtxReset(CUdevice device) { return end_primary(device, real.cuDevicePrimaryCtxReset); }
+CUresult cuDevicePrimaryCtxReset_v2(CUdevice device) { return end_primary(device, real.cuDevicePrimaryCtxReset_v2); }

@@ -62,7 +62,7 @@ END_CAPTURE(cuStreamEndCapture_ptsz)
 
 #define DESTROY_STREAM(name)                                                                                         \
     CUresult name(CUstream stream) {                                                                                 \
-        if (watched() && stream) batches_forget_stream(stream);                                                      \
+        if (watched() && stream) batches_end_stream(stream);                                                         \
         return real.name(stream);                                                                                    \
     }
 DESTROY_STREAM(cuStreamDestroy)

@@ -132,6 +132,14 @@ void holdings_take_all(bool (*matches)(const struct holding *, const void *), co
     }
 }
 
+void holdings_move(CUcontext from, CUcontext to) {
+    pthread_mutex_lock(&guard);
+    for (size_t index = 0; index < bucket_count; index++)
+        for (struct node *node = buckets[index]; node != NULL; node = node->next)
+            if (node->holding.context == from) node->holding.context = to;
+    pthread_mutex_unlock(&guard);
+}
+
 /* The nodes are left to the child's memory: another thread may have been in the middle of the list. */
 void holdings_forget(void) {
     pthread_mutex_init(&guard, NULL);

@@ -40,6 +40,8 @@ bool holding_change(enum holding_kind kind, uint64_t key, void (*change)(struct 
 /* Removes all that `matches` names, one by one, calling `each` outside the lock. */
 void holdings_take_all(bool (*matches)(const struct holding *, const void *), const void *argument,
                        void (*each)(const struct holding *));
+/* What is one context's becomes another's. */
+void holdings_move(CUcontext from, CUcontext to);
 /* A child of fork holds nothing; this is called in it before anything else is. */
 void holdings_forget(void);
 

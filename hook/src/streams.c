@@ -28,12 +28,12 @@ int streams_card(const struct stream *stream) { return stream->card; }
 /* What tells a stream from others; the struct itself is too large to be filled at each launch. */
 struct identity {
     CUstream handle;
-    CUcontext context;
+    CUcontext context, events_context;
     uint64_t thread;
     int card;
 };
 
-static uint64_t this_thread(void) {
+uint64_t streams_this_thread(void) {
     static __thread uint64_t number;
     if (number == 0) number = (uint64_t)syscall(SYS_gettid);
     return number;
@@ -46,11 +46,11 @@ static unsigned place_of(CUstream handle, CUcontext context, uint64_t thread) {
 
 static bool same(const struct stream *stream, CUstream handle, CUcontext context, uint64_t thread) {
     return stream->handle == handle && stream->thread == thread && (context == NULL || stream->context == context) &&
-           !__atomic_load_n(&stream->gone, __ATOMIC_ACQUIRE);
+           !__atomic_load_n(&stream->gone, __ATOMIC_ACQUIRE) && !__atomic_load_n(&stream->ended, __ATOMIC_RELAXED);
 }
 
 bool streams_is(const struct stream *stream, CUstream handle) {
-    return same(stream, handle, NULL, handle == CU_STREAM_PER_THREAD ? this_thread() : 0);
+    return same(stream, handle, NULL, handle == CU_STREAM_PER_THREAD ? streams_this_thread() : 0);
 }
 
 static struct stream *look_up(const struct identity *wanted, unsigned place) {
@@ -85,6 +85,7 @@ static struct stream *insert(const struct identity *wanted, unsigned place) {
         if (!stream) return NULL;
         stream->handle = wanted->handle;
         stream->context = wanted->context;
+        stream->events_context = wanted->events_context;
         stream->thread = wanted->thread;
         stream->card = wanted->card;
         __atomic_store_n(&stream->gone, 0, __ATOMIC_RELEASE);
@@ -98,25 +99,62 @@ static struct stream *insert(const struct identity *wanted, unsigned place) {
     return NULL;
 }
 
+static bool push(CUcontext context) {
+    CUcontext current = NULL;
+    if (real.cuCtxGetCurrent(&current) != CUDA_SUCCESS || current == context) return false;
+    return real.cuCtxPushCurrent_v2(context) == CUDA_SUCCESS;
+}
+
+struct stream_guard stream_enter(const struct stream *stream) {
+    return (struct stream_guard){.capture = capture_guard_begin(), .pushed = push(stream->events_context)};
+}
+
+void stream_leave(struct stream_guard guard) {
+    CUcontext ours;
+    if (guard.pushed) real.cuCtxPopCurrent_v2(&ours);
+    capture_guard_end(guard.capture);
+}
+
+/* A stream belongs to the context it was made in, which need not be the current one. A green context may be current to one
+ * thread only, so its primary one is taken for events. */
+static bool locate(bool implicit, struct identity *stream) {
+    CUcontext primary, ours;
+    CUgreenCtx green = NULL;
+    if (implicit || real.cuStreamGetCtx(stream->handle, &stream->context) != CUDA_SUCCESS) {
+        if (real.cuCtxGetCurrent(&stream->context) != CUDA_SUCCESS) return false;
+        implicit = true;
+    }
+    stream->events_context = stream->context;
+    if (!implicit && real.cuStreamGetCtx_v2(stream->handle, &primary, &green) == CUDA_SUCCESS && green)
+        stream->events_context = primary;
+    bool pushed = push(stream->events_context);
+    stream->card = card_current();
+    if (pushed) real.cuCtxPopCurrent_v2(&ours);
+    return true;
+}
+
 /* Explicit streams are told apart by their handle, so no question to the driver is needed; default streams exist once
  * per context, or once per context and thread. */
 struct stream *streams_find(CUstream handle) {
     struct identity wanted = {.handle = handle};
-    wanted.thread = handle == CU_STREAM_PER_THREAD ? this_thread() : 0;
+    wanted.thread = handle == CU_STREAM_PER_THREAD ? streams_this_thread() : 0;
     bool implicit = handle == CU_STREAM_LEGACY || wanted.thread;
     if (implicit && real.cuCtxGetCurrent(&wanted.context) != CUDA_SUCCESS) return NULL;
     unsigned place = place_of(handle, wanted.context, wanted.thread);
     struct stream *stream = look_up(&wanted, place);
     if (stream) return stream;
-    wanted.card = card_current();
-    CUcontext context = wanted.context;
-    if (!implicit && real.cuCtxGetCurrent(&context) != CUDA_SUCCESS) return NULL;
+    struct identity located = wanted;
+    if (!locate(implicit, &located)) return NULL;
     pthread_mutex_lock(&changing);
     stream = look_up(&wanted, place);
-    wanted.context = context;
-    if (!stream) stream = insert(&wanted, place);
+    if (!stream) stream = insert(&located, place);
     pthread_mutex_unlock(&changing);
     return stream;
+}
+
+struct stream *streams_known(CUstream handle) {
+    struct identity wanted = {.handle = handle};
+    return look_up(&wanted, place_of(handle, NULL, 0));
 }
 
 void streams_forget(struct stream *stream) {
@@ -126,6 +164,8 @@ void streams_forget(struct stream *stream) {
     stream->open = 0;
     stream->work_end_ns = 0;
     stream->launches = 0;
+    stream->holder = 0;
+    __atomic_store_n(&stream->ended, 0, __ATOMIC_RELAXED);
     __atomic_store_n(&stream->gone, 1, __ATOMIC_RELEASE);
 }
 

@@ -3,6 +3,7 @@
 #define EGPU_STREAMS_H
 
 #include "batches.h"
+#include "capture.h"
 
 struct batch {
     CUevent begin, end;         /* kept for the next batch of the same place */
@@ -14,16 +15,20 @@ struct batch {
     uint64_t others_busy_ns;    /* of peers when it began */
     uint32_t launches, unknown;
     bool borrowed, contended, idle_start, ambiguous;
-    bool alone;                 /* no end event: charged as learned */
+    bool alone;                 /* no end event: charged as learned, or more if `elapsed_ns` says so */
+    uint64_t elapsed_ns;
 };
 
 struct stream {
     CUstream handle;
     CUcontext context;
+    CUcontext events_context;   /* current when its events are made; of a green context the primary one of its device */
     uint64_t thread;            /* of the per-thread default stream, else 0 */
     int card;
     uint32_t owned;
     uint32_t gone;
+    uint32_t ended;             /* destroyed; it is no stream's any more once its work is done */
+    uint64_t holder;            /* thread that owns it while its context ends */
     uint32_t open;              /* the newest batch takes more launches */
     unsigned first, last;       /* batches [first, last) are outstanding */
     uint64_t work_end_ns;
@@ -47,6 +52,26 @@ bool stream_own(struct stream *stream);
 void stream_release(struct stream *stream);
 /* Owned: it is still the one that was found by this handle. */
 bool streams_is(const struct stream *stream, CUstream handle);
+/* An explicit one, if it was ever found; asks the driver nothing. */
+struct stream *streams_known(CUstream handle);
+uint64_t streams_this_thread(void);
+
+/* Around calls on a stream's events, by whichever thread: an event is made in the current context and can only be recorded
+ * in a stream of the same one. */
+struct stream_guard {
+    struct capture_guard capture;
+    bool pushed;
+};
+struct stream_guard stream_enter(const struct stream *stream);
+void stream_leave(struct stream_guard guard);
+
+/* Of batches.c, for endings.c; the stream owned. */
+bool stream_own_within(struct stream *stream, uint64_t patience_ns);
+void stream_close_batch(struct stream *stream);
+/* Charges its finished batches. true: there were some. */
+bool stream_reap(struct stream *stream, struct gate *gate);
+/* Its work is done or charged: nothing stays. */
+void stream_clear(struct stream *stream, bool destroy_events);
 
 /* A default stream is another one in every thread or context, and an event in the legacy one holds up all others: so the
  * thread that launches records the end of a batch, after each launch, and nobody does later. */

@@ -1,0 +1,161 @@
+/* Streams, contexts and cards in the orders in which programs use them: stream_orders CASE. What was really used is in the
+ * driver's books, what was charged in the container's; they have to agree. */
+#include <pthread.h>
+#include <stdbool.h>
+
+#include "driver_calls.h"
+#include "memory_client.h"
+
+void egpuSimSleep(uint64_t);
+void egpuSimExpect(uint32_t);
+
+enum { CARDS = 2, SHORT_US = 20, LONG_US = 5000, LESSONS = 40, ROUNDS = 20, US_NS = 1000 };
+
+static CUcontext contexts[CARDS];
+static CUfunction spin[CARDS];
+
+static void open_cards(void) {
+    MUST(cuInit(0));
+    for (int card = CARDS - 1; card >= 0; card--) {
+        MUST(cuDevicePrimaryCtxRetain(&contexts[card], card));
+        MUST(cuCtxSetCurrent(contexts[card]));
+        spin[card] = kernel("egpu_spin_us");
+    }
+}
+
+static CUresult launch_shaped(int card, CUstream stream, unsigned int us, unsigned int grid) {
+    void *parameters[] = {&us};
+    return cuLaunchKernel(spin[card], grid, 1, 1, 1, 1, 1, 0, stream, parameters, NULL);
+}
+
+static void launch(int card, CUstream stream, unsigned int us) { MUST(launch_shaped(card, stream, us, 1)); }
+
+static CUstream stream_of(int card) {
+    CUstream stream;
+    MUST(cuCtxSetCurrent(contexts[card]));
+    MUST(cuStreamCreate(&stream, 1));
+    return stream;
+}
+
+/* From here on the kernel is believed to be short. */
+static void teach(int card, CUstream stream) {
+    for (int each = 0; each < LESSONS; each++) {
+        launch(card, stream, SHORT_US);
+        MUST(cuStreamSynchronize(stream));
+    }
+}
+
+static CUcontext looks_with;
+
+static void *look(void *stream) {
+    MUST(cuCtxSetCurrent(looks_with));
+    MUST(cuStreamSynchronize(stream));
+    egpuSimDetach();
+    return NULL;
+}
+
+/* Batches are ended by a thread that has another context, or none: it waits for an empty stream of its own card. */
+static void looked_at(CUcontext with) {
+    CUstream stream = stream_of(0), other = stream_of(1);
+    pthread_t thread;
+    looks_with = with;
+    MUST(cuCtxSetCurrent(contexts[0]));
+    teach(0, stream);
+    for (int round = 0; round < ROUNDS; round++) {
+        launch(0, stream, LONG_US);
+        egpuSimExpect(1);
+        pthread_create(&thread, NULL, look, other);
+        egpuSimDetach();
+        pthread_join(thread, NULL);
+        egpuSimSleep(2 * LONG_US * US_NS);
+    }
+    MUST(cuCtxSynchronize());
+}
+
+static void by_other_context(void) { looked_at(contexts[1]); }
+static void by_no_context(void) { looked_at(NULL); }
+
+/* The other card is current when its stream is seen for the first time. */
+static void on_other_card(void) {
+    CUcontext current;
+    CUstream stream = stream_of(1);
+    MUST(cuCtxSetCurrent(contexts[0]));
+    for (int round = 0; round < ROUNDS; round++) {
+        launch(1, stream, LONG_US);
+        MUST(cuCtxGetCurrent(&current));
+        if (current != contexts[0]) say("context_lost", round);
+    }
+    MUST(cuStreamSynchronize(stream));
+}
+
+/* One thread, a card at each launch: for two seconds, a third of the card's quota on each. */
+static void cards_in_turn(bool with_streams) {
+    CUstream streams[CARDS] = {NULL};
+    for (int card = 0; with_streams && card < CARDS; card++) streams[card] = stream_of(card);
+    uint64_t until_ns = egpuSimNow() + 2000000000;
+    while (egpuSimNow() < until_ns)
+        for (int card = 0; card < CARDS; card++) {
+            MUST(cuCtxSetCurrent(contexts[card]));
+            launch(card, streams[card], card == 0 ? 1000 : 3000);
+        }
+    for (int card = 0; card < CARDS; card++) {
+        MUST(cuCtxSetCurrent(contexts[card]));
+        MUST(cuCtxSynchronize());
+    }
+}
+
+static void in_turn(void) { cards_in_turn(true); }
+static void in_turn_by_default(void) { cards_in_turn(false); }
+
+/* Streams end while their work is not done, known and unknown. */
+static void ended_streams(void) {
+    CUstream lessons = stream_of(0);
+    teach(0, lessons);
+    for (unsigned int round = 0; round < ROUNDS; round++) {
+        CUstream stream;
+        MUST(cuStreamCreate(&stream, 1));
+        MUST(launch_shaped(0, stream, LONG_US, round % 2 == 0 ? 1 : 2 + round));
+        MUST(cuStreamDestroy_v2(stream));
+    }
+    MUST(cuCtxSynchronize());
+}
+
+/* Contexts likewise; the primary one of the other card stays current in between. */
+static void ended_contexts(void) {
+    for (unsigned int round = 0; round < ROUNDS; round++) {
+        CUcontext context;
+        CUstream stream;
+        MUST(cuCtxCreate_v2(&context, 0, 0));
+        spin[0] = kernel("egpu_spin_us");
+        MUST(cuStreamCreate(&stream, 1));
+        MUST(launch_shaped(0, stream, LONG_US, 2 + round));
+        MUST(launch_shaped(0, NULL, LONG_US, 2 + round));
+        MUST(cuCtxDestroy_v2(context));
+    }
+}
+
+static void ended_primary_contexts(void) {
+    for (unsigned int round = 0; round < ROUNDS; round++) {
+        CUstream stream = stream_of(0);
+        spin[0] = kernel("egpu_spin_us");
+        MUST(launch_shaped(0, stream, LONG_US, 2 + round));
+        if (round % 2 == 0) MUST(cuDevicePrimaryCtxReset_v2(0));
+        else MUST(cuDevicePrimaryCtxRelease_v2(0));
+        MUST(cuDevicePrimaryCtxRetain(&contexts[0], 0));
+    }
+}
+
+int main(int count, char **arguments) {
+    static const struct memory_case cases[] = {
+        {"by_other_context", by_other_context},
+        {"by_no_context", by_no_context},
+        {"on_other_card", on_other_card},
+        {"in_turn", in_turn},
+        {"in_turn_by_default", in_turn_by_default},
+        {"ended_streams", ended_streams},
+        {"ended_contexts", ended_contexts},
+        {"ended_primary_contexts", ended_primary_contexts},
+    };
+    open_cards();
+    return run_case(cases, sizeof cases / sizeof *cases, count, arguments);
+}

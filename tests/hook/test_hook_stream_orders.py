@@ -1,0 +1,56 @@
+"""Streams, contexts and copies in any order of calls: what a container is charged is what it used, on each card."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import building
+import pytest
+from agent import make_region
+from simulation import Simulation
+
+from egpu_runtime.agent.region import CardLimits
+
+UUIDS = ("GPU-45475055-5349-4d00-8000-000000000000", "GPU-45475055-5349-4d00-8000-000000000001")
+QUOTAS = (0.2, 0.6)
+MEMORY_BYTES = 16 << 30
+MEASURED_SHARE = 0.1
+"""What is measured differs from the truth by this much at most; what it is charged in advance may be off more."""
+
+
+@dataclass(frozen=True)
+class Used:
+    """Nanoseconds on one card: by the driver's books and by the container's."""
+
+    true_ns: int
+    charged_ns: int
+
+
+def run(program: str, *words: str, quotas: tuple[float, float] = (0.9, 0.9), copies: bool = False) -> list[Used]:
+    """Both cards after the client has ended; `copies`: the truth is the time of the copy engine too."""
+    with Simulation(cards=2, env={"EGPU_SIM_CONTEXT_MIB": "1"}) as sim:
+        limits = [CardLimits(uuid, MEMORY_BYTES, core_quota=quota) for uuid, quota in zip(UUIDS, quotas, strict=True)]
+        region = make_region(sim.folder / "region", cards=limits)
+        output = sim.run([building.client(program, "-lcuda"), *words], hook=True, region=region.path, rank=0)
+        assert output == ""
+        charged = [card.busy_ns for card in region.usage().cards]
+        shares = [sim.card(index).rank(0) for index in range(2)]
+        return [Used(one.busy_ns + copies * one.copy_ns, ns) for one, ns in zip(shares, charged, strict=True)]
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        "by_other_context",
+        "by_no_context",
+        "on_other_card",
+        "in_turn",
+        "in_turn_by_default",
+        "ended_streams",
+        "ended_contexts",
+        "ended_primary_contexts",
+    ],
+)
+def test_each_card_is_charged_what_ran_on_it(case: str) -> None:
+    for card in run("stream_orders", case, quotas=QUOTAS if case.startswith("in_turn") else (0.9, 0.9)):
+        assert card.charged_ns == pytest.approx(card.true_ns, rel=MEASURED_SHARE)
