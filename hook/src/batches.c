@@ -2,6 +2,7 @@
 
 #include "capture.h"
 #include "clock.h"
+#include "neighbours.h"
 #include "real.h"
 
 /* While the application waits for its work, its page says so for this long at most: it may die there. */
@@ -165,6 +166,7 @@ static int reap_first(struct stream *stream, struct gate *gate) {
                     real.cuEventElapsedTime(&elapsed_ms, batch->from, batch->end) == CUDA_SUCCESS;
     struct gate_batch done = {.key = batch->key, .learned_ns = batch->learned_ns, .launches = batch->launches,
                               .unknown = batch->unknown, .borrowed = batch->borrowed, .idle_start = batch->idle_start};
+    neighbours_renew(gate->card); /* somebody who came a moment ago has spoilt the measurement */
     uint64_t busy_ns = others_busy_ns(gate, stream);
     uint64_t guess_ns = batch->learned_ns + batch->unknown * UNMEASURED_NS;
     done.span.elapsed_ns = measured ? (uint64_t)((double)elapsed_ms * 1e6 + 0.5)

@@ -6,6 +6,7 @@
 
 #include "batches.h"
 #include "clock.h"
+#include "neighbours.h"
 #include "oversubscription.h"
 #include "surroundings.h"
 
@@ -31,11 +32,7 @@ static struct gate *make_gate(int card) {
     return nobody;
 }
 
-static bool alone(int card) {
-    static const struct egpu_page *pages[1];
-    struct egpu_member members[1];
-    return region_page(card) == NULL || region_peers(card, pages, members, 1) == 0;
-}
+static bool alone(int card) { return region_page(card) == NULL || neighbours_count(card) == 0; }
 
 struct gate *gate_of_card(int card) {
     if (card < 0 || card >= (int)EGPU_CARD_COUNT_MAX) return NULL;
@@ -50,9 +47,7 @@ struct gate *gate_of_card(int card) {
 uint64_t gate_others_busy_ns(struct gate *gate) {
     struct surroundings around;
     surroundings_look(gate, &around);
-    uint64_t busy_ns = load(&around.bucket->busy_ns) - load(&gate->busy_ns);
-    for (int each = 0; each < around.count; each++) busy_ns += around.peers[each].busy_ns;
-    return busy_ns;
+    return load(&around.bucket->busy_ns) - load(&gate->busy_ns) + around.peers_busy_ns;
 }
 
 bool gate_others_active(struct gate *gate, uint64_t since_ns) {
@@ -192,7 +187,7 @@ void gate_enter(struct gate *gate, uint64_t key, struct gate_pass *pass) {
     for (;;) {
         pass->now_ns = clock_now_ns();
         struct throttle_ask ask = ask_now(gate, pass, pass->now_ns);
-        surroundings_look(gate, &around);
+        surroundings_look_at(gate, &around, pass->now_ns);
         ask.since_ns = since_ns;
         ask.index = around.index;
         decision = throttle_decide(around.bucket, &around.limits, &ask, around.peers, around.count);
@@ -305,7 +300,7 @@ uint64_t gate_finish(struct gate *gate, const struct gate_batch *batch, uint64_t
     /* Short kernels are measured in the row behind the first one, which alone pays the way to the card. */
     if (!batch->idle_start || idle || span.elapsed_ns >= PROBE_ALONE_NS) end_probe(gate, &around, !span.contended);
     if (idle && around.page && around.limits.priority == THROTTLE_HIGH)
-        raise_to(&around.page->hold_until_ns, now_ns + THROTTLE_HOLD_NS);
+        store(&around.page->hold_until_ns, now_ns + THROTTLE_HOLD_NS);
     publish(gate, &around, now_ns, UINT64_MAX - PAGE_MARGIN_NS);
     return cost_ns;
 }

@@ -3,6 +3,7 @@
 #include "batches.h"
 #include "clock.h"
 #include "movable.h"
+#include "neighbours.h"
 #include "real.h"
 #include "region_files.h" /* the slots: what all processes of this container hold */
 #include "residency.h"
@@ -158,22 +159,22 @@ static struct residency_member member_of(const struct egpu_member *agent, const 
 
 /* With the lock held. All containers see the same members in the same order, so they make the same plan. */
 static void look_around(struct turn *turn, int card, uint64_t now_ns) {
-    const struct egpu_page *pages[EGPU_MEMBER_COUNT_MAX];
-    struct egpu_member members[EGPU_MEMBER_COUNT_MAX];
     const struct egpu_card *file = region_card(card);
     uint32_t own = region_limits(card)->card_index;
-    int peers = region_peers(card, pages, members, EGPU_MEMBER_COUNT_MAX - 1);
-    turn->self = 0;
-    for (uint32_t i = 0; i < own && i < EGPU_MEMBER_COUNT_MAX; i++)
-        turn->self += file->members[i].present != 0;
-    turn->self = turn->self > peers ? peers : turn->self;
-    turn->count = peers + 1;
-    for (int i = 0, peer = 0; i < turn->count; i++) {
-        bool mine = i == turn->self;
-        turn->members[i] = member_of(mine ? &file->members[own % EGPU_MEMBER_COUNT_MAX] : &members[peer],
-                                     mine ? region_page(card) : pages[peer]);
-        peer += !mine;
+    struct neighbour neighbour;
+    bool placed = false;
+    neighbours_renew(card);
+    turn->count = 0;
+    for (int peer = 0; neighbours_page(card, peer, &neighbour); peer++) {
+        if (!placed && neighbour.index > own) {
+            placed = true;
+            turn->self = turn->count++;
+        }
+        turn->members[turn->count++] = member_of(&neighbour.member, &neighbour.page);
     }
+    if (!placed)
+        turn->self = turn->count++;
+    turn->members[turn->self] = member_of(&file->members[own % EGPU_MEMBER_COUNT_MAX], region_page(card));
     residency_plan(&turn->plan, turn->members, turn->count, load(&file->memory_bytes), now_ns);
 }
 

@@ -2,6 +2,7 @@
 #include "region.h"
 
 #include "clock.h"
+#include "neighbours.h"
 #include "quota.h"
 #include "region_files.h"
 
@@ -172,6 +173,8 @@ static void after_fork_in_parent(void) { pthread_mutex_unlock(&attaching); }
 static void after_fork_in_child(void) {
     pthread_mutex_init(&attaching, NULL);
     limits_after_fork();
+    cards_after_fork();
+    neighbours_after_fork();
     __atomic_store_n(&own_slot, NULL, __ATOMIC_RELEASE);
     if (attachment == READY || attachment == LEFT)
         __atomic_store_n(&attachment, UNKNOWN, __ATOMIC_RELEASE);

@@ -49,8 +49,6 @@ void region_reap_sometimes(void);
 
 /* This container's page of a shared card, writable; NULL when the card is not shared. */
 struct egpu_page *region_page(int card);
-/* The other containers of the card, members with pages only, in the order of their indexes; returns how many. */
-int region_peers(int card, const struct egpu_page **pages, struct egpu_member *members, int max);
 /* What the agent says of the card as a whole; NULL when it is not shared. Read its words by atomic loads. */
 const struct egpu_card *region_card(int card);
 

@@ -36,9 +36,20 @@ struct egpu_slot *slot_take(struct region *region, struct process_identity self)
 /* The slot's owner is gone or going: with the lock held. */
 void slot_release(struct egpu_usage *usage, struct egpu_slot *slot);
 
+/* For copies word by word: structs hold other types, too. */
+typedef uint64_t __attribute__((may_alias)) any_word;
+/* Copies so many bytes of a file of the agent's; false while it is being written. An even generation before and the same
+ * one after: nothing was written in between. */
+bool region_copy_whole(void *to, const void *from, size_t bytes, const uint64_t *generation);
+/* Maps cards/<uuid>/<index>.page; NULL when it cannot be. */
+struct egpu_page *region_map_page(const char *uuid, uint32_t index, bool writable);
+
 /* The first copy of the limits; false when the file is not one we can read. */
 bool limits_begin(const struct egpu_limits *limits);
+/* Of the copy in use. */
+uint64_t limits_generation(void);
 /* Locks of this process that a child must not inherit in the locked state. */
 void limits_after_fork(void);
+void cards_after_fork(void);
 
 #endif

@@ -10,6 +10,7 @@ struct surroundings {
     struct egpu_page *page;
     uint32_t index;
     int count;
+    uint64_t peers_busy_ns; /* of all of them, never less than before */
     struct throttle_peer peers[EGPU_MEMBER_COUNT_MAX];
 };
 
@@ -28,6 +29,8 @@ static inline void raise_to(uint64_t *word, uint64_t value) {
 
 struct throttle_limits surroundings_limits(const struct egpu_card_limits *limits);
 void surroundings_look(struct gate *gate, struct surroundings *around);
+/* The same for who has just looked at the clock. */
+void surroundings_look_at(struct gate *gate, struct surroundings *around, uint64_t now_ns);
 /* Somebody but this process had work on the card after that moment. */
 bool surroundings_active(struct gate *gate, const struct surroundings *around, uint64_t since_ns);
 void surroundings_tell(struct gate *gate, const struct surroundings *around, uint64_t now_ns, uint64_t busy_until_ns);

@@ -17,7 +17,16 @@ from egpu_runtime.agent.region import CardLimits, RegionError, limits_bytes, pla
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = {
-    "quota_region": ["quota", "region", "region_files", "region_slots", "region_limits"],
+    "quota_region": [
+        "quota",
+        "region",
+        "region_files",
+        "region_slots",
+        "region_limits",
+        "region_cards",
+        "neighbours",
+        "believed",
+    ],
     "quota_simulation": ["quota"],
 }
 QUOTA_BYTES = 100_000_000

@@ -10,6 +10,7 @@
  *   many COUNT                COUNT processes at the same time
  */
 #define _GNU_SOURCE
+#include "neighbours.h"
 #include "quota.h"
 #include "region.h"
 
@@ -233,16 +234,15 @@ static void limits_case(void) {
 }
 
 static void peers_case(void) {
-    const struct egpu_page *pages[EGPU_MEMBER_COUNT_MAX];
-    struct egpu_member members[EGPU_MEMBER_COUNT_MAX];
+    struct neighbour one;
     char line[64];
     while (fgets(line, sizeof line, stdin) != NULL) {
         struct egpu_page *own = region_page(CARD);
         CHECK(own != NULL);
         __atomic_fetch_add(&own->busy_ns, 1, __ATOMIC_RELAXED);
-        int count = region_peers(CARD, pages, members, EGPU_MEMBER_COUNT_MAX);
-        for (int index = 0; index < count; index++)
-            printf("%u/%llu ", members[index].core_quota, (unsigned long long)pages[index]->busy_ns);
+        neighbours_renew(CARD);
+        for (int place = 0; neighbours_page(CARD, place, &one); place++)
+            printf("%u/%llu ", one.member.core_quota, (unsigned long long)one.page.busy_ns);
         printf("\n");
         fflush(stdout);
     }
