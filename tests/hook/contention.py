@@ -36,6 +36,8 @@ class Container:
     wait: bool = False
     """Waits for each kernel before it submits the next one."""
     gap_us: int = 0
+    burst: int = 0
+    """Without waiting: pauses for `gap_us` after so many launches."""
     from_ms: int = 0
     until_ms: int = 0
     """0: to the end."""
@@ -120,6 +122,7 @@ def _arguments(one: Container, end_ms: int) -> list[str]:
         f"mode={one.mode}",
         f"wait={int(one.wait)}",
         f"gap_us={one.gap_us}",
+        f"burst={one.burst}",
         f"streams={one.streams}",
         f"from_ms={one.from_ms}",
         f"until_ms={one.until_ms or end_ms}",

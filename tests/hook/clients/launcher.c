@@ -2,55 +2,17 @@
  *
  * launcher KEY=VALUE ...   kernel_us=1000 mode=plain|graph|cooperative|ex until_ms=5000 wait=0|1 gap_us=0 from_ms=0
  *                          streams=1         in turn
+ *                          burst=0           without waiting: a pause of gap_us after so many
  *                          observe_ms=1000   launches nothing: prints the busy time of every process now and at the end
  * One line of JSON on standard output: launches, and with wait=1 the latencies in ns. */
-#include "sim.h"
-
 #include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 
-CUresult cuInit(unsigned int);
-CUresult cuDeviceGet(CUdevice *, int);
-CUresult cuDevicePrimaryCtxRetain(CUcontext *, CUdevice);
-CUresult cuCtxSetCurrent(CUcontext);
-CUresult cuCtxSynchronize(void);
-CUresult cuModuleLoadData(CUmodule *, const void *);
-CUresult cuModuleGetFunction(CUfunction *, CUmodule, const char *);
-CUresult cuStreamCreate(CUstream *, unsigned int);
-CUresult cuStreamSynchronize(CUstream);
-CUresult cuStreamBeginCapture_v2(CUstream, CUstreamCaptureMode);
-CUresult cuStreamEndCapture(CUstream, CUgraph *);
-CUresult cuGraphInstantiateWithFlags(CUgraphExec *, CUgraph, unsigned long long);
-CUresult cuGraphLaunch(CUgraphExec, CUstream);
-CUresult cuLaunchKernel(CUfunction, unsigned int, unsigned int, unsigned int, unsigned int, unsigned int, unsigned int,
-                        unsigned int, CUstream, void **, void **);
-CUresult cuLaunchCooperativeKernel(CUfunction, unsigned int, unsigned int, unsigned int, unsigned int, unsigned int,
-                                   unsigned int, unsigned int, CUstream, void **);
-CUresult cuLaunchKernelEx(const CUlaunchConfig *, CUfunction, void **, void **);
-
-#define MUST(call)                                                             \
-    do {                                                                       \
-        CUresult result = (call);                                              \
-        if (result != CUDA_SUCCESS) {                                          \
-            fprintf(stderr, "%s: %d\n", #call, (int)result);                   \
-            exit(1);                                                           \
-        }                                                                      \
-    } while (0)
+#include "sim.h"
+#include "task.h"
 
 #define STREAMS_MAX 16
 #define LATENCIES_MAX 1000000u
-
-static uint64_t now_ns(void) {
-    uint64_t now = egpuSimNow();
-    struct timespec wall;
-    if (now) return now;
-    clock_gettime(CLOCK_MONOTONIC, &wall);
-    return (uint64_t)wall.tv_sec * 1000000000ull + (uint64_t)wall.tv_nsec;
-}
 
 /* Pauses differ, from half to one and a half, or they would fall into step with the others' kernels. */
 static uint64_t varied(uint64_t limit) {
@@ -59,17 +21,6 @@ static uint64_t varied(uint64_t limit) {
     random ^= random >> 7;
     random ^= random << 17;
     return random % limit;
-}
-
-static void sleep_until(uint64_t until) {
-    uint64_t now = now_ns();
-    if (until <= now) return;
-    if (egpuSimNow()) {
-        egpuSimSleep(until - now);
-        return;
-    }
-    struct timespec rest = {(time_t)((until - now) / 1000000000ull), (long)((until - now) % 1000000000ull)};
-    nanosleep(&rest, NULL);
 }
 
 struct work {
@@ -103,9 +54,10 @@ static void record_graph(struct work *work) {
     MUST(cuGraphInstantiateWithFlags(&work->graph, graph, 0));
 }
 
-static void print_busy(const struct sim_state *state, uint64_t at) {
-    /* Any call that asks the card brings it forward to now. */
+static void print_busy(const struct sim_state *state) {
+    /* Any call that asks the card brings it forward to now; on a busy machine that is later than was asked for. */
     MUST(cuCtxSynchronize());
+    uint64_t at = now_ns();
     printf("{\"at_ns\": %llu", (unsigned long long)at);
     for (uint32_t each = 0; each < state->processes_high; each++)
         printf(", \"%d\": %llu", state->processes[each].pid,
@@ -119,17 +71,9 @@ static void observe(uint64_t first, uint64_t last) {
     const struct sim_state *state = mmap(NULL, sizeof *state, PROT_READ, MAP_SHARED, file, 0);
     if (state == MAP_FAILED) exit(1);
     sleep_until(first);
-    print_busy(state, first);
+    print_busy(state);
     sleep_until(last);
-    print_busy(state, last);
-}
-
-static long option(int count, char **arguments, const char *name, long otherwise) {
-    size_t length = strlen(name);
-    for (int each = 1; each < count; each++)
-        if (strncmp(arguments[each], name, length) == 0 && arguments[each][length] == '=')
-            return strcmp(name, "mode") == 0 ? arguments[each][length + 1] : atol(arguments[each] + length + 1);
-    return otherwise;
+    print_busy(state);
 }
 
 static void print_latencies(const uint64_t *latencies, uint64_t count, uint64_t launches) {
@@ -140,41 +84,34 @@ static void print_latencies(const uint64_t *latencies, uint64_t count, uint64_t 
 
 int main(int count, char **arguments) {
     static uint64_t latencies[LATENCIES_MAX];
-    struct work work = {.kernel_us = (unsigned int)option(count, arguments, "kernel_us", 1000)};
-    CUdevice device;
-    CUcontext context;
-    CUmodule module;
-    work.mode = (char)option(count, arguments, "mode", 'p');
-    MUST(cuInit(0));
-    MUST(cuDeviceGet(&device, 0));
-    MUST(cuDevicePrimaryCtxRetain(&context, device));
-    MUST(cuCtxSetCurrent(context));
-    MUST(cuModuleLoadData(&module, "egpu"));
-    MUST(cuModuleGetFunction(&work.function, module, "egpu_spin_us"));
-    MUST(cuStreamCreate(&work.stream, 1));
+    struct work work = {.kernel_us = (unsigned int)option(count, arguments, "kernel_us", 1000),
+                        .mode = option_text(count, arguments, "mode", "plain")[0]};
+    task_begin(&work.function, "egpu_spin_us", &work.stream);
     MUST(cuStreamSynchronize(work.stream)); /* from here on this thread takes part in the clock */
-    uint64_t start = egpuSimNow() ? 1000000000ull : now_ns();
-    uint64_t until = start + (uint64_t)option(count, arguments, "until_ms", 5000) * 1000000ull;
-    long observe_ms = option(count, arguments, "observe_ms", 0);
+    uint64_t start = egpuSimNow() ? NS_PER_SECOND : now_ns();
+    uint64_t until = start + option(count, arguments, "until_ms", 5000) * NS_PER_MS;
+    uint64_t observe_ms = option(count, arguments, "observe_ms", 0);
     if (observe_ms) {
-        observe(start + (uint64_t)observe_ms * 1000000ull, until);
+        observe(start + observe_ms * NS_PER_MS, until);
         return 0;
     }
     if (work.mode == 'g') record_graph(&work);
     bool wait = option(count, arguments, "wait", 0) != 0;
-    uint64_t gap_ns = (uint64_t)option(count, arguments, "gap_us", 0) * 1000ull, launches = 0, kept = 0;
-    sleep_until(start + (uint64_t)option(count, arguments, "from_ms", 0) * 1000000ull);
+    uint64_t gap_ns = option(count, arguments, "gap_us", 0) * 1000, launches = 0, kept = 0;
+    sleep_until(start + option(count, arguments, "from_ms", 0) * NS_PER_MS);
     CUstream streams[STREAMS_MAX] = {work.stream};
-    long stream_count = option(count, arguments, "streams", 1);
-    for (long each = 1; each < stream_count && each < STREAMS_MAX; each++) MUST(cuStreamCreate(&streams[each], 1));
+    uint64_t burst = option(count, arguments, "burst", 0);
+    uint64_t stream_count = option(count, arguments, "streams", 1);
+    for (uint64_t each = 1; each < stream_count && each < STREAMS_MAX; each++) MUST(cuStreamCreate(&streams[each], 1));
     for (uint64_t before = now_ns(); before < until; before = now_ns()) {
-        work.stream = streams[launches % (uint64_t)stream_count];
+        work.stream = streams[launches % stream_count];
         MUST(submit(&work));
         launches++;
-        if (!wait) continue;
-        MUST(cuStreamSynchronize(work.stream));
-        if (kept < LATENCIES_MAX) latencies[kept++] = now_ns() - before;
-        if (gap_ns) sleep_until(now_ns() + gap_ns / 2 + varied(gap_ns));
+        if (wait) {
+            MUST(cuStreamSynchronize(work.stream));
+            if (kept < LATENCIES_MAX) latencies[kept++] = now_ns() - before;
+        }
+        if (gap_ns && (wait || (burst && launches % burst == 0))) sleep_until(now_ns() + gap_ns / 2 + varied(gap_ns));
     }
     print_latencies(latencies, kept, launches);
     return 0;

@@ -2,25 +2,11 @@
 #ifndef EGPU_MEMORY_CLIENT_H
 #define EGPU_MEMORY_CLIENT_H
 
-#include <inttypes.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "driver.h"
 #include "memory_client_calls.h"
-
-#define MIB (UINT64_C(1) << 20)
-
-/* Ends the program where a step that has to work does not. */
-#define MUST(call) \
-    do { \
-        CUresult must_result = (call); \
-        if (must_result != CUDA_SUCCESS) { \
-            printf("line %d: %s: %d\n", __LINE__, #call, (int)must_result); \
-            exit(1); \
-        } \
-    } while (0)
+#include "must.h"
 
 static inline void say(const char *what, int64_t value) { printf("%s %" PRId64 "\n", what, value); }
 

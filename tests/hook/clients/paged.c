@@ -8,42 +8,13 @@
  * application sees them, and from the driver's own books moved_in_mib and moved_out_mib. */
 #include <fcntl.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "sim.h"
-
-CUresult cuInit(unsigned int);
-CUresult cuDeviceGet(CUdevice *, int);
-CUresult cuDevicePrimaryCtxRetain(CUcontext *, CUdevice);
-CUresult cuCtxSetCurrent(CUcontext);
-CUresult cuModuleLoadData(CUmodule *, const void *);
-CUresult cuModuleGetFunction(CUfunction *, CUmodule, const char *);
-CUresult cuStreamCreate(CUstream *, unsigned int);
-CUresult cuStreamSynchronize(CUstream);
-CUresult cuMemAlloc_v2(CUdeviceptr *, size_t);
-CUresult cuMemAllocManaged(CUdeviceptr *, size_t, unsigned int);
-CUresult cuMemFree_v2(CUdeviceptr);
-CUresult cuMemGetInfo_v2(size_t *, size_t *);
-CUresult cuPointerGetAttribute(void *, CUpointer_attribute, CUdeviceptr);
-CUresult cuLaunchKernel(CUfunction, unsigned int, unsigned int, unsigned int, unsigned int, unsigned int, unsigned int,
-                        unsigned int, CUstream, void **, void **);
-
-#define MUST(call)                                                             \
-    do {                                                                       \
-        CUresult result = (call);                                              \
-        if (result != CUDA_SUCCESS) {                                          \
-            fprintf(stderr, "%s: %d\n", #call, (int)result);                   \
-            exit(1);                                                           \
-        }                                                                      \
-    } while (0)
+#include "task.h"
 
 #define PIECES_MAX 64
-#define MIB ((uint64_t)1 << 20)
 
 struct task {
     uint64_t pieces, piece_bytes, kernels, burst, ahead, pause_ns, until_ns, dies;
@@ -52,30 +23,6 @@ struct task {
     CUfunction function;
     CUstream stream;
 };
-
-static uint64_t option(int count, char **arguments, const char *name, uint64_t otherwise) {
-    size_t length = strlen(name);
-    for (int each = 1; each < count; each++)
-        if (strncmp(arguments[each], name, length) == 0 && arguments[each][length] == '=')
-            return strtoull(arguments[each] + length + 1, NULL, 10);
-    return otherwise;
-}
-
-static uint64_t now_ns(void) {
-    struct timespec wall;
-    uint64_t now = egpuSimNow();
-    if (now) return now;
-    clock_gettime(CLOCK_MONOTONIC, &wall);
-    return (uint64_t)wall.tv_sec * 1000000000ull + (uint64_t)wall.tv_nsec;
-}
-
-static void rest(uint64_t ns) {
-    struct timespec wall = {(time_t)(ns / 1000000000ull), (long)(ns % 1000000000ull)};
-    if (ns && egpuSimNow())
-        egpuSimSleep(ns);
-    else if (ns)
-        nanosleep(&wall, NULL);
-}
 
 /* What an application may ask about plain device memory, and must be told of it. */
 static void check_looks_plain(CUdeviceptr address) {
@@ -134,20 +81,11 @@ int main(int count, char **arguments) {
                         .burst = option(count, arguments, "burst", 1), .dies = option(count, arguments, "dies", 0), .ahead = option(count, arguments, "ahead", 1),
                         .pause_ns = option(count, arguments, "pause_us", 0) * 1000,
                         .kernel_us = (uint32_t)option(count, arguments, "kernel_us", 10000)};
-    CUdevice device;
-    CUcontext context;
-    CUmodule module;
     task.piece_bytes = option(count, arguments, "mib", 1024) * MIB / task.pieces;
-    MUST(cuInit(0));
-    MUST(cuDeviceGet(&device, 0));
-    MUST(cuDevicePrimaryCtxRetain(&context, device));
-    MUST(cuCtxSetCurrent(context));
-    MUST(cuModuleLoadData(&module, "egpu"));
-    MUST(cuModuleGetFunction(&task.function, module, "egpu_touch"));
-    MUST(cuStreamCreate(&task.stream, 1));
+    task_begin(&task.function, "egpu_touch", &task.stream);
     MUST(cuStreamSynchronize(task.stream)); /* from here on this thread takes part in the clock */
-    rest(option(count, arguments, "from_ms", 0) * 1000000);
-    task.until_ns = option(count, arguments, "until_ms", 0) * 1000000;
+    rest(option(count, arguments, "from_ms", 0) * NS_PER_MS);
+    task.until_ns = option(count, arguments, "until_ms", 0) * NS_PER_MS;
     task.until_ns += task.until_ns ? now_ns() : 0;
     if (option(count, arguments, "managed", 0)) {
         for (uint64_t each = 0; each < task.pieces; each++)

@@ -262,7 +262,7 @@ static bool allocate_host(const char *name, size_t bytes) {
     else if (strcmp(name, "hostalloc") == 0) result = cuMemHostAlloc(&address, bytes, 0);
     else if (strcmp(name, "register") == 0) {
         kind = 'r';
-        address = aligned_alloc(4096, bytes);
+        if (posix_memalign(&address, 4096, bytes) != 0) abort();
         result = cuMemHostRegister_v2(address, bytes, 0);
     } else
         return false;

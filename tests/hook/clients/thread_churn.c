@@ -2,21 +2,11 @@
  * a stream of their own and to a common one, graphs, host functions, events, streams that come and go, and questions.
  * Each answers itself whether its calls succeeded; the program prints how much memory is left in use beyond its context. */
 #include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
 
 #include "driver_calls.h"
+#include "must.h"
 
 #define THREADS_MAX 16
-#define MIB_BITS 20
-#define MUST(call)                                                                                                    \
-    do {                                                                                                              \
-        CUresult must_result = (call);                                                                                \
-        if (must_result != CUDA_SUCCESS) {                                                                            \
-            fprintf(stderr, "line %d: %s: %d\n", __LINE__, #call, (int)must_result);                                  \
-            exit(1);                                                                                                  \
-        }                                                                                                             \
-    } while (0)
 
 static CUcontext context;
 static CUmodule module;
@@ -54,8 +44,8 @@ static void use_memory(CUstream stream, int round)
     size_t free_bytes, total_bytes;
     char host[64] = {0};
     MUST(cuMemAlloc_v2(&plain, (size_t)(round + 1) << 12));
-    MUST(cuMemAllocAsync(&pooled, 1 << MIB_BITS, stream));
-    MUST(cuMemAllocManaged(&managed, 1 << MIB_BITS, CU_MEM_ATTACH_GLOBAL));
+    MUST(cuMemAllocAsync(&pooled, MIB, stream));
+    MUST(cuMemAllocManaged(&managed, MIB, CU_MEM_ATTACH_GLOBAL));
     MUST(cuMemcpyHtoD_v2(plain, host, sizeof host));
     MUST(cuMemGetInfo_v2(&free_bytes, &total_bytes));
     MUST(cuMemFree_v2(managed));
@@ -94,7 +84,7 @@ static long used_mib(void)
 {
     size_t free_bytes, total_bytes;
     MUST(cuMemGetInfo_v2(&free_bytes, &total_bytes));
-    return (long)((total_bytes - free_bytes) >> MIB_BITS);
+    return (long)((total_bytes - free_bytes) / MIB);
 }
 
 int main(int argc, char **argv)
