@@ -6,7 +6,7 @@
 #include "neighbours.h"
 #include "real.h"
 #include "region_files.h" /* the slots: what all processes of this container hold */
-#include "residency.h"
+#include "residency_beliefs.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -29,6 +29,8 @@ struct turn {
     int self;             /* this container among the members */
     int count;
     uint64_t totals_due_ns;
+    uint64_t generation; /* of the agent's file, which says who the others are */
+    struct residency_belief beliefs[RESIDENCY_MEMBER_COUNT_MAX]; /* by the agent's index */
     struct residency_member members[RESIDENCY_MEMBER_COUNT_MAX];
     struct residency_plan plan;
     struct residency_observer observer;
@@ -163,6 +165,10 @@ static void look_around(struct turn *turn, int card, uint64_t now_ns) {
     uint32_t own = region_limits(card)->card_index;
     struct neighbour neighbour;
     bool placed = false;
+    uint64_t generation = load(&file->generation);
+    if (turn->generation != generation)
+        memset(turn->beliefs, 0, sizeof turn->beliefs);
+    turn->generation = generation;
     neighbours_renew(card);
     turn->count = 0;
     for (int peer = 0; neighbours_page(card, peer, &neighbour); peer++) {
@@ -170,7 +176,8 @@ static void look_around(struct turn *turn, int card, uint64_t now_ns) {
             placed = true;
             turn->self = turn->count++;
         }
-        turn->members[turn->count++] = member_of(&neighbour.member, &neighbour.page);
+        turn->members[turn->count] = member_of(&neighbour.member, &neighbour.page);
+        residency_believe(&turn->beliefs[neighbour.index % EGPU_MEMBER_COUNT_MAX], &turn->members[turn->count++], now_ns);
     }
     if (!placed)
         turn->self = turn->count++;
@@ -262,7 +269,7 @@ static void run_errand(int card, struct errand errand) {
     if (slot != NULL)
         add(&slot->swapped_in_bytes, movement.bytes);
     if (movement.ns > movement.bytes / BELIEVABLE_PARTS * UINT64_C(1000000000) / RESIDENCY_LINK_BYTES_PER_SECOND)
-        store(&page->round_trip_ns, residency_round_trip_ns(load(&page->round_trip_ns), movement.bytes, movement.bytes, movement.ns));
+        store(&page->round_trip_ns, residency_round_trip_ns(load(&page->round_trip_ns), movement.ns));
 }
 
 /* One look: 0 when the launch may go on, else when to look again. */

@@ -52,7 +52,7 @@ uint64_t residency_demand_bytes(const struct residency_member *member) {
 static uint64_t floor_bytes(const struct residency_member *member, bool active, uint64_t now_ns) {
     uint64_t demand_bytes = residency_demand_bytes(member);
     uint64_t pinned_bytes = least(member->pinned_bytes, demand_bytes);
-    if (member->high && since(member->active_ns, now_ns) < RESIDENCY_HIGH_IDLE_NS) {
+    if (member->high && (member->steady || since(member->active_ns, now_ns) < RESIDENCY_HIGH_IDLE_NS)) {
         return demand_bytes;
     }
     return active || member->high ? most(pinned_bytes, least(member->resident_bytes_min, demand_bytes)) : pinned_bytes;
@@ -60,7 +60,8 @@ static uint64_t floor_bytes(const struct residency_member *member, bool active, 
 
 /* The containers of one card, sorted into those that take turns (by excess over their floor) and the rest. */
 struct field {
-    uint64_t active;
+    uint64_t active; /* and those that count as active: the order is made of them */
+    uint64_t here;   /* only these can have a turn */
     uint64_t high_active;
     uint64_t high_busy; /* not even in a short pause */
     uint64_t floor_sum_bytes; /* of all */
@@ -82,11 +83,13 @@ static void survey(struct field *field, const struct residency_member *members, 
         if (!members[i].present) {
             continue;
         }
-        bool active = residency_active(&members[i], now_ns);
+        bool here = residency_active(&members[i], now_ns);
+        bool active = here || members[i].steady;
+        field->here |= (uint64_t)here << i;
         field->active |= (uint64_t)active << i;
         field->high_active |= (uint64_t)(active && members[i].high) << i;
         bool busy = since(members[i].active_ns, now_ns) < RESIDENCY_HOLD_NS_MIN || members[i].in_flight_since_ns != 0;
-        field->high_busy |= (uint64_t)(active && members[i].high && busy) << i;
+        field->high_busy |= (uint64_t)(here && members[i].high && busy) << i;
         field->floors_bytes[i] = floor_bytes(&members[i], active, now_ns);
         field->excess_bytes[i] = residency_demand_bytes(&members[i]) - field->floors_bytes[i];
         field->floor_sum_bytes += field->floors_bytes[i];
@@ -106,27 +109,28 @@ static void survey(struct field *field, const struct residency_member *members, 
 }
 
 /* The dearest move among those in turn decides the length for all: equal slots are equal shares. */
-static uint64_t turn_length_ns(const struct residency_member *members, int count, uint64_t set) {
+static uint64_t turn_length_ns(const struct residency_member *members, int count, uint64_t set, uint64_t multiple, uint64_t longest_ns) {
     uint64_t dearest_ns = 0;
     for (int i = 0; i < count; i++) {
         if (has(set, i)) {
             dearest_ns = most(dearest_ns, believed_round_trip_ns(&members[i]));
         }
     }
-    uint64_t wanted_ns = within(RESIDENCY_TURN_MULTIPLE * dearest_ns, RESIDENCY_TURN_NS_MIN, RESIDENCY_TURN_NS_MAX);
-    uint64_t turn_ns = RESIDENCY_TURN_NS_MIN;
-    while (turn_ns < wanted_ns) {
-        turn_ns *= 2;
+    uint64_t wanted_ns = multiple * dearest_ns;
+    uint64_t power_ns = RESIDENCY_TURN_NS_MIN;
+    while (2 * power_ns <= least(wanted_ns, longest_ns)) {
+        power_ns *= 2;
     }
-    return turn_ns;
+    uint64_t step_ns = power_ns / RESIDENCY_TURN_STEPS;
+    return within((wanted_ns + step_ns - 1) / step_ns * step_ns, RESIDENCY_TURN_NS_MIN, longest_ns);
 }
 
-/* Without those that came back within the present quarter of the slot, unless nobody else is there. */
+/* Without those that came back within the present part of the slot, unless nobody else is there. */
 static uint64_t joined(const struct residency_member *members, int count, uint64_t set, uint64_t turn_ns, uint64_t now_ns) {
-    uint64_t quarter_start_ns = now_ns / (turn_ns / RESIDENCY_JOIN_PARTS) * (turn_ns / RESIDENCY_JOIN_PARTS);
+    uint64_t part_start_ns = now_ns / (turn_ns / RESIDENCY_JOIN_PARTS) * (turn_ns / RESIDENCY_JOIN_PARTS);
     uint64_t early = 0;
     for (int i = 0; i < count; i++) {
-        if (has(set, i) && members[i].active_since_ns <= quarter_start_ns) {
+        if (has(set, i) && (members[i].steady || members[i].active_since_ns <= part_start_ns)) {
             early |= UINT64_C(1) << i;
         }
     }
@@ -150,30 +154,31 @@ static int before(uint64_t set, int index) {
     return 63 - __builtin_clzll(earlier != 0 ? earlier : set);
 }
 
-/* The one whose slot it is, and those after it that fit beside it. */
-static void seat(struct residency_plan *plan, const struct field *field, uint64_t set, uint64_t number) {
-    uint64_t room_bytes = plan->room_bytes;
-    int first = nth(set, number);
+/* The one whose slot it is (or, while it is away, the next one), and those after it that fit beside it. */
+static void seat(struct residency_plan *plan, const struct field *field, uint64_t order, uint64_t number, uint64_t *room_bytes) {
+    int first = nth(order, number);
     int index = first;
     do {
         uint64_t excess_bytes = field->excess_bytes[index];
-        if (index == first || excess_bytes <= room_bytes) {
-            uint64_t seated_bytes = least(excess_bytes, room_bytes); /* the rest of a set too large alone stays on the host */
+        bool fits = plan->holders == 0 || excess_bytes <= *room_bytes;
+        if (has(field->here, index) && fits) {
+            uint64_t seated_bytes = least(excess_bytes, *room_bytes); /* the rest of a set too large alone stays on the host */
             plan->holders |= UINT64_C(1) << index;
             plan->target_bytes[index] += seated_bytes;
-            room_bytes -= seated_bytes;
+            *room_bytes -= seated_bytes;
         }
-        index = after(set, index);
+        index = after(order, index);
     } while (index != first);
     /* What is left over keeps pages of whoever had the last turn: they need not come back. */
-    int last = before(set, first);
+    int last = before(order, first);
     if (!has(plan->holders, last)) {
-        plan->target_bytes[last] += least(field->excess_bytes[last], room_bytes);
+        uint64_t kept_bytes = least(field->excess_bytes[last], *room_bytes);
+        plan->target_bytes[last] += kept_bytes;
+        *room_bytes -= kept_bytes;
     }
-    plan->round_length = (uint32_t)__builtin_popcountll(set);
 }
 
-/* Those that get one slot in RESIDENCY_LOW_PERIOD while a high priority is busy: low ones where high ones take turns,
+/* Those that get a short turn once in a while when a high priority is busy: low ones where high ones take turns,
  * and those whose set does not fit beside it, for their kernels read over the link and keep the card from it for long.
  * Never none at all: a rank of a collective on another card may wait for this one. */
 static uint64_t rare(const struct field *field, uint64_t high, uint64_t low, uint64_t room_bytes) {
@@ -184,27 +189,42 @@ static uint64_t rare(const struct field *field, uint64_t high, uint64_t low, uin
     return set;
 }
 
+/* The time is cut into periods, which end with a short turn of one of the seldom ones. True while that lasts; otherwise
+ * it is what the slots of all others are cut by. */
+static bool seldom_turn(struct residency_plan *plan, const struct residency_member *members, int count, uint64_t seldom,
+                        uint64_t now_ns, uint64_t *number) {
+    uint64_t low_ns = turn_length_ns(members, count, seldom, RESIDENCY_LOW_MULTIPLE, RESIDENCY_LOW_TURN_NS_MAX);
+    uint64_t period_ns = RESIDENCY_LOW_PERIOD * low_ns;
+    uint64_t period_start_ns = now_ns / period_ns * period_ns;
+    uint64_t low_start_ns = period_start_ns + period_ns - low_ns;
+    *number = now_ns / period_ns;
+    if (now_ns >= low_start_ns) {
+        plan->turn_start_ns = low_start_ns;
+        plan->turn_end_ns = period_start_ns + period_ns;
+        return true;
+    }
+    plan->turn_start_ns = most(plan->turn_start_ns, period_start_ns);
+    plan->turn_end_ns = least(plan->turn_end_ns, low_start_ns);
+    return false;
+}
+
 static void take_turns(struct residency_plan *plan, const struct field *field, const struct residency_member *members, int count,
                        uint64_t high, uint64_t low, uint64_t margin_bytes, uint64_t now_ns) {
-    uint64_t everyone = high | low;
+    uint64_t everyone = high | low, low_number;
     plan->mode = RESIDENCY_TURNS;
     plan->room_bytes -= least(plan->room_bytes, margin_bytes);
-    plan->turn_ns = turn_length_ns(members, count, everyone);
+    uint64_t seldom = rare(field, high, low, plan->room_bytes);
+    uint64_t often = everyone & ~seldom;
+    plan->turn_ns = turn_length_ns(members, count, often != 0 ? often : everyone, RESIDENCY_TURN_MULTIPLE, RESIDENCY_TURN_NS_MAX);
     uint64_t slot = now_ns / plan->turn_ns;
     plan->turn_start_ns = slot * plan->turn_ns;
     plan->turn_end_ns = plan->turn_start_ns + plan->turn_ns;
-    uint64_t seldom = rare(field, high, low, plan->room_bytes);
-    uint64_t set = everyone & ~seldom;
-    uint64_t number = slot - slot / RESIDENCY_LOW_PERIOD;
-    if (seldom != 0 && slot % RESIDENCY_LOW_PERIOD == RESIDENCY_LOW_PERIOD - 1) {
-        set = seldom;
-        number = slot / RESIDENCY_LOW_PERIOD;
+    uint64_t room_bytes = plan->room_bytes;
+    if (seldom != 0 && seldom_turn(plan, members, count, seldom, now_ns, &low_number)) {
+        seat(plan, field, seldom, low_number, &room_bytes);
     }
-    if (seldom == 0) {
-        number = slot;
-    }
-    if (set != 0) { /* else the slot belongs to the high priority alone */
-        seat(plan, field, joined(members, count, set, plan->turn_ns, now_ns), number);
+    if (often != 0) { /* else the slot belongs to the high priority alone */
+        seat(plan, field, joined(members, count, often, plan->turn_ns, now_ns), slot, &room_bytes);
     }
     plan->waiting = everyone & ~plan->holders;
     plan->valid_until_ns = least(plan->turn_end_ns, now_ns + RESIDENCY_POLL_NS);
@@ -238,7 +258,7 @@ void residency_plan(struct residency_plan *plan, const struct residency_member *
         return;
     } else {
         plan->mode = RESIDENCY_TOGETHER;
-        plan->turn_ns = turn_length_ns(members, count, moving); /* what turns would cost, for residency_observe */
+        plan->turn_ns = turn_length_ns(members, count, moving, RESIDENCY_TURN_MULTIPLE, RESIDENCY_TURN_NS_MAX); /* what turns would cost, for residency_observe */
     }
     plan->holders = moving;
     for (int i = 0; i < count; i++) {
@@ -307,14 +327,9 @@ bool residency_observe(struct residency_observer *observer, const struct residen
     return true;
 }
 
-uint64_t residency_round_trip_ns(uint64_t known_ns, uint64_t set_bytes, uint64_t moved_bytes, uint64_t moved_ns) {
-    if (moved_bytes == 0) {
-        return known_ns;
+uint64_t residency_round_trip_ns(uint64_t known_ns, uint64_t measured_ns) {
+    if (measured_ns < known_ns / 2) {
+        return known_ns - known_ns / 4 + measured_ns / 4;
     }
-    /* Out costs what in costs: both cross the same link. */
-    double measured_ns = 2.0 * (double)moved_ns * (double)set_bytes / (double)moved_bytes;
-    double smoothed_ns = known_ns == 0 ? measured_ns : 0.75 * (double)known_ns + 0.25 * measured_ns;
-    double difference = smoothed_ns - (double)known_ns;
-    bool small = difference < 0.1 * (double)known_ns && -difference < 0.1 * (double)known_ns;
-    return known_ns != 0 && small ? known_ns : (uint64_t)smoothed_ns;
+    return measured_ns > known_ns + known_ns / 8 ? measured_ns : known_ns;
 }

@@ -3,7 +3,8 @@
  * Everything here is a pure function of what the agent says of the containers of a card, of what their own pages say,
  * and of the time. Each container computes the same plan alone; no lock and no message crosses containers. The time of
  * a card is cut into slots whose number is (now / slot length), so nobody can claim a slot: a container that lies in
- * its page can at most look busy, which gives it the slots that it is entitled to anyway.
+ * its page can at most look busy, which gives it the slots that it is entitled to anyway (residency_beliefs.h keeps one
+ * that says now this and now that from making the others change places all the time).
  *
  * Turns are taken only while the active containers do not fit and one of them was found waiting for its pages (or low
  * priorities would push out a high one). Their length follows the cost of moving a set out and in: a slot of at least
@@ -15,9 +16,11 @@
 
 enum {
     RESIDENCY_MEMBER_COUNT_MAX = 64, /* EGPU_MEMBER_COUNT_MAX */
-    RESIDENCY_TURN_MULTIPLE = 24,    /* rounded up to a power of two: 1 to 4 % of the card go into moving */
-    RESIDENCY_JOIN_PARTS = 4,        /* who comes back joins at the next quarter of a slot: whoever began gets that long */
-    RESIDENCY_LOW_PERIOD = 16,       /* a low priority that no room is left for beside high ones gets one slot in so many */
+    RESIDENCY_TURN_MULTIPLE = 24,    /* of what changing places costs: at most 4 % of the card go into moving */
+    RESIDENCY_TURN_STEPS = 2,        /* lengths between a power of two and the next: small changes of the cost change nothing */
+    RESIDENCY_JOIN_PARTS = 2,        /* who comes back joins at the next half of a slot: whoever began gets that long */
+    RESIDENCY_LOW_PERIOD = 16,       /* a low priority that no room is left for beside high ones gets one 16th of the time */
+    RESIDENCY_LOW_MULTIPLE = 4,      /* in turns of so many times what moving it costs */
     RESIDENCY_MARGIN_PARTS = 64,     /* of the card are left free in turns: a set one page too large loses all of it, in rotation */
     RESIDENCY_STALL_PARTS = 4,       /* more than a quarter of the measured time waiting for pages is a thrash */
     RESIDENCY_WINDOW_SAMPLES_MIN = 2,
@@ -27,9 +30,10 @@ enum {
 };
 
 #define RESIDENCY_MILLISECOND_NS UINT64_C(1000000)
-/* Powers of two: slots of different lengths begin together, so a changed length never cuts a longer slot twice. */
-#define RESIDENCY_TURN_NS_MIN (UINT64_C(1) << 27) /* 134 ms */
-#define RESIDENCY_TURN_NS_MAX (UINT64_C(1) << 36) /* 69 s: the longest a task waits for one neighbour */
+#define RESIDENCY_TURN_NS_MIN (128 * RESIDENCY_MILLISECOND_NS)
+#define RESIDENCY_TURN_NS_MAX (60000 * RESIDENCY_MILLISECOND_NS) /* the longest a task waits for one neighbour */
+/* Hence a low task beside a busy high one runs at least once in RESIDENCY_LOW_PERIOD times this, 64 s, for each such task. */
+#define RESIDENCY_LOW_TURN_NS_MAX (4000 * RESIDENCY_MILLISECOND_NS)
 #define RESIDENCY_HOLD_NS_MIN (250 * RESIDENCY_MILLISECOND_NS) /* above the throttle's longest wait, 200 ms */
 #define RESIDENCY_HOLD_NS_MAX (10000 * RESIDENCY_MILLISECOND_NS)
 #define RESIDENCY_IN_FLIGHT_NS_MIN (10000 * RESIDENCY_MILLISECOND_NS)
@@ -58,6 +62,8 @@ struct residency_member {
     uint64_t in_flight_estimate_ns;
     uint64_t round_trip_ns;
     uint64_t thrash_until_ns;
+    /* As residency_believe() says: keeps its place in the order while it is not active. */
+    bool steady;
 };
 
 enum residency_mode {
@@ -74,7 +80,6 @@ struct residency_plan {
     uint64_t valid_until_ns; /* ask again then at the latest */
     uint64_t waiting;        /* bit sets over members: in turn for the card, but not now */
     uint64_t holders;        /* have the card now */
-    uint32_t round_length;   /* slots until each had its turn */
     uint64_t room_bytes;     /* of the card, beyond what everybody keeps */
     uint64_t target_bytes[RESIDENCY_MEMBER_COUNT_MAX]; /* what each should have on the card now */
 };
@@ -107,7 +112,9 @@ struct residency_observer {
 bool residency_observe(struct residency_observer *observer, const struct residency_plan *plan, uint64_t elapsed_ns,
                        uint64_t expected_ns, uint64_t now_ns);
 
-/* The cost of moving a set out and in after one more measured move; stays put for small changes, for all see it. */
-uint64_t residency_round_trip_ns(uint64_t known_ns, uint64_t set_bytes, uint64_t moved_bytes, uint64_t moved_ns);
+/* The cost of changing places after one more measurement of it: from the moment the set was asked for until it was there,
+ * the others' moving out included. Stays put for small changes, for all see it; and of several processes of a container,
+ * which move one after another, it follows the slowest. */
+uint64_t residency_round_trip_ns(uint64_t known_ns, uint64_t measured_ns);
 
 #endif
