@@ -26,10 +26,13 @@ static uint64_t believe_busy(struct believed *before, uint64_t said_ns, uint64_t
 
 struct throttle_peer believed_peer(struct believed *before, const uint64_t *words, const struct egpu_member *member,
                                    uint64_t now_ns) {
+    uint64_t busy_until_ns = believed_moment(words[BELIEVED_WORD(busy_until_ns)], now_ns, BELIEVED_BUSY_NS_MAX);
+    uint64_t silent_ns = words[BELIEVED_WORD(in_flight_since_ns)] ? BELIEVED_SILENT_NS : 0;
     return (struct throttle_peer){
         .limits = {member->core_quota, member->core_policy, member->priority},
         .wanting_until_ns = believed_moment(words[BELIEVED_WORD(wanting_until_ns)], now_ns, BELIEVED_SIGN_NS_MAX),
-        .busy_until_ns = believed_moment(words[BELIEVED_WORD(busy_until_ns)], now_ns, BELIEVED_BUSY_NS_MAX),
+        .busy_until_ns = busy_until_ns,
+        .unseen_until_ns = busy_until_ns + silent_ns,
         .hold_until_ns = believed_moment(words[BELIEVED_WORD(hold_until_ns)], now_ns, BELIEVED_SIGN_NS_MAX),
         .probe_until_ns = believed_moment(words[BELIEVED_WORD(probe_until_ns)], now_ns, BELIEVED_SIGN_NS_MAX),
         .busy_ns = believe_busy(before, words[BELIEVED_WORD(busy_ns)], now_ns),

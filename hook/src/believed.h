@@ -15,6 +15,9 @@
 #define BELIEVED_SIGN_NS_MAX THROTTLE_PROBE_NS_MAX
 /* Work on the card: as long as the longest kernels are; who has longer ones says so again. */
 #define BELIEVED_BUSY_NS_MAX (10000 * THROTTLE_MS)
+/* Who had work and did not say that it is done may be late on a busy machine, or stopped by a CPU limit of its own, which
+ * holds it for most of 100 ms; or it is dead. */
+#define BELIEVED_SILENT_NS (100 * THROTTLE_MS)
 /* Measured time comes at the end of a batch, all at once; over time it comes no faster than time passes. */
 #define BELIEVED_CREDIT_NS_MAX (10000 * THROTTLE_MS)
 

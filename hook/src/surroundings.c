@@ -35,7 +35,7 @@ void surroundings_look(struct gate *gate, struct surroundings *around) {
 
 bool surroundings_active(struct gate *gate, const struct surroundings *around, uint64_t since_ns) {
     for (int each = 0; each < around->count; each++)
-        if (around->peers[each].busy_until_ns > since_ns) return true;
+        if (around->peers[each].unseen_until_ns > since_ns) return true;
     uint64_t busy_until_ns = load(&around->bucket->busy_until_ns);
     return busy_until_ns > since_ns && busy_until_ns != load(&gate->busy_until_ns);
 }

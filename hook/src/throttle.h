@@ -82,6 +82,7 @@ struct throttle_peer {
     struct throttle_limits limits;
     uint64_t wanting_until_ns;
     uint64_t busy_until_ns;
+    uint64_t unseen_until_ns;  /* it did not say that its work is done: what is measured until then is not ours alone */
     uint64_t hold_until_ns;
     uint64_t probe_until_ns;
     uint64_t busy_ns;          /* total charged */

@@ -102,6 +102,21 @@ def test_a_killed_neighbour_is_an_idle_one() -> None:
     assert outcome.shares[1] > 0.5, outcome.shares
 
 
+@pytest.mark.parametrize(
+    ("one", "late", "model"),
+    [
+        (Container(0.1, 1000), Container(0.9, 1000, burst=20, gap_us=8000), "fifo"),
+        (Container(0.3, 1000), Container(0.5, 5000, burst=3, gap_us=40_000), "timeslice"),
+    ],
+)
+def test_a_neighbour_that_is_late_to_say_that_it_is_busy_costs_nothing(
+    one: Container, late: Container, model: str
+) -> None:
+    """Its thread is away while its work is on the card for longer than it thought: as on a busy machine."""
+    shares = share_card((one, late), Card(model, measured_ms=2 * SHORT_MS)).shares
+    assert abs(shares[0] - one.quota) <= POINT / 4, shares
+
+
 SCRIPTS = (
     "open:0 launch:1:30:3 capture:1:0 launch:1:100 launch:1:50 capturing:1 endcapture:1:1 capturing:1 nodes:1 "
     "instantiate:1 graph:1:1 graph:1:1 sync:1",
