@@ -151,3 +151,65 @@ def test_waits_return_when_the_work_ends(model: str, seed: int) -> None:
             assert int(after[1]) == max(int(before[1]), int(ended[1]))
             checked += 1
     assert checked > OPERATIONS / 4
+
+
+Node = tuple[str, int, list[int]]
+"""Kind, amount (us of a kernel, bytes of a copy), and the numbers of the nodes it comes after."""
+COPY_BYTES_PER_SECOND = 20 << 30
+
+
+def random_graph(rng: random.Random) -> list[Node]:
+    nodes: list[Node] = []
+    for number in range(rng.randint(1, OPERATIONS)):
+        kind = rng.choice(["kernel", "kernel", "copy", "empty"])
+        amount = {"kernel": rng.choice([0, 3, 50, 700, 2500]), "copy": rng.randint(1, 1 << 22), "empty": 0}[kind]
+        nodes.append((kind, amount, rng.sample(range(number), min(number, rng.choice([0, 1, 1, 1, 2, 3, 5])))))
+    return nodes
+
+
+def duration_ns(node: Node) -> int:
+    kind, amount, _ = node
+    return {"kernel": amount * 1000, "copy": int(amount * 1e9 / COPY_BYTES_PER_SECOND), "empty": 0}[kind]
+
+
+def graph_ns(nodes: list[Node]) -> int:
+    """When the last one ends. An engine that is free takes the first of those that wait for nothing more."""
+    ends: dict[int, int] = {}
+    busy: dict[str, int] = {}
+    now = 0
+    while True:
+        waiting = [number for number in range(len(nodes)) if number not in ends]
+        ready = [n for n in waiting if all(before in ends and ends[before] <= now for before in nodes[n][2])]
+        free = [n for n in ready if nodes[n][0] == "empty" or busy.get(nodes[n][0], 0) <= now]
+        if free:
+            ends[free[0]] = busy[nodes[free[0]][0]] = now + duration_ns(nodes[free[0]])
+        elif waiting:
+            now = min(end for end in ends.values() if end > now)
+        else:
+            return max(ends.values())
+
+
+def check_graph(model: str, nodes: list[Node]) -> None:
+    program = building.client("graph_branches", "-lcuda", f"-I{building.DRIVER}")
+    words = [f"{kind}:{amount}:{','.join(map(str, after))}" for kind, amount, after in nodes]
+    with Simulation(model=model, env={"EGPU_SIM_CALL_NS": "0"}) as sim:
+        output = sim.run([program, *words], rank=0)
+        share = sim.card().rank(0)
+    assert output == f"took_ns {2 * graph_ns(nodes)}\n"
+    for kind, spent in (("kernel", share.busy_ns), ("copy", share.copy_ns)):
+        assert spent == 2 * sum(duration_ns(node) for node in nodes if node[0] == kind)
+
+
+@pytest.mark.parametrize("model", ["fifo", "timeslice"])
+def test_branches_of_a_graph_overlap(model: str) -> None:
+    """A copy beside a kernel that is longer; what comes after both waits for the longer."""
+    copy_bytes = COPY_BYTES_PER_SECOND // 1_000_000
+    nodes: list[Node] = [("copy", 300 * copy_bytes, []), ("kernel", 500, []), ("kernel", 20, [0, 1])]
+    assert graph_ns(nodes) == 520_000
+    check_graph(model, nodes)
+
+
+@pytest.mark.parametrize("model", ["fifo", "timeslice"])
+@pytest.mark.parametrize("seed", range(10))
+def test_graphs_end_when_their_longest_path_does(model: str, seed: int) -> None:
+    check_graph(model, random_graph(random.Random(seed)))

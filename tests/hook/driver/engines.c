@@ -100,7 +100,12 @@ static uint64_t ready_ns(const struct sim_entry *entry)
 static struct sim_entry *candidate(const struct sim_engine *engine, struct sim_lane *lane, uint64_t *start)
 {
     struct sim_entry *best = NULL;
+    struct sim_entry *begun = &lane->entries[lane->begun % SIM_LANE_ENTRIES];
 
+    if (lane->begun != 0 && begun->ticket == lane->begun && begun->completed_ns == 0) {
+        *start = engine->free_at_ns;
+        return begun;
+    }
     for (uint64_t ticket = lane->head; ticket <= lane->tail; ticket++) {
         struct sim_entry *entry = &lane->entries[ticket % SIM_LANE_ENTRIES];
         uint64_t ready = entry->completed_ns != 0 ? SIM_NEVER : ready_ns(entry);
@@ -220,6 +225,7 @@ static void take_step(struct sim_engine *engine, const struct step *step, uint64
     step->entry->remaining_ns -= work;
     *(engine->kind == SIM_ENGINE_COPY ? &share->copy_ns : &share->busy_ns) += work;
     engine->running_lane = 0;
+    lane->begun = step->entry->ticket;
     if (step->entry->remaining_ns == 0 && until == step->end_ns) {
         sim_complete(engine, lane, step->entry, until);
     } else if (step->slice_end_ns == 0) { /* served in order: nobody comes between */

@@ -12,25 +12,55 @@
 #define UPDATE_TOPOLOGY_CHANGED 2
 #define UPDATE_NODE_TYPE_CHANGED 3
 
-/* MEMORY's share: a launch takes the bytes of an allocation node, and may find the card full. */
-CUresult sim_graph_memory_allocate(CUdeviceptr address) __attribute__((weak));
-
-static struct CUgraphExec_st *exec_of(CUgraphExec exec)
+struct CUgraphExec_st *sim_exec_of(CUgraphExec exec)
 {
     return exec != NULL && exec->magic == SIM_EXEC_MAGIC ? exec : NULL;
 }
 
-static bool unfold(struct CUgraph_st *graph, struct CUgraph_st *copies)
+static bool follow(struct CUgraphNode_st *node, const struct sim_nodes *before)
+{
+    for (size_t index = 0; index < before->count; index++)
+        before->nodes[index]->dependents++;
+    return sim_nodes_add(&node->after, before);
+}
+
+/* The copies of `nodes`; those of `outer` when there are none. */
+static bool images(const struct sim_nodes *nodes, const struct sim_nodes *outer, struct sim_nodes *found)
+{
+    for (size_t index = 0; index < nodes->count; index++)
+        sim_nodes_append(found, nodes->nodes[index]->image);
+    return found->count > 0 || sim_nodes_add(found, outer);
+}
+
+static bool unfold(struct CUgraph_st *graph, struct CUgraph_st *copies, const struct sim_nodes *outer);
+
+/* A child graph becomes its nodes, and one without work that comes after them and stands for it. */
+static bool unfold_node(struct CUgraphNode_st *node, struct CUgraph_st *copies, const struct sim_nodes *outer)
+{
+    struct sim_nodes before = {0};
+    size_t first = copies->nodes.count;
+    bool fine = images(&node->after, outer, &before);
+
+    if (fine && node->type == CU_GRAPH_NODE_TYPE_GRAPH && node->child != NULL)
+        fine = unfold(node->child, copies, &before);
+    if (fine && copies->nodes.count > first)
+        before.count = 0;
+    for (size_t index = first; index < copies->nodes.count; index++)
+        if (copies->nodes.nodes[index]->dependents == 0)
+            sim_nodes_append(&before, copies->nodes.nodes[index]);
+    node->image = fine ? sim_node_copy(copies, node) : NULL;
+    fine = node->image != NULL && follow(node->image, &before);
+    sim_nodes_clear(&before);
+    return fine;
+}
+
+static bool unfold(struct CUgraph_st *graph, struct CUgraph_st *copies, const struct sim_nodes *outer)
 {
     struct sim_nodes ordered = {0};
     bool fine = sim_graph_order(graph, &ordered);
 
-    for (size_t index = 0; fine && index < ordered.count; index++) {
-        const struct CUgraphNode_st *node = ordered.nodes[index];
-
-        fine = node->type == CU_GRAPH_NODE_TYPE_GRAPH && node->child != NULL ? unfold(node->child, copies)
-                                                                           : sim_node_copy(copies, node) != NULL;
-    }
+    for (size_t index = 0; fine && index < ordered.count; index++)
+        fine = unfold_node(ordered.nodes[index], copies, outer);
     sim_nodes_clear(&ordered);
     return fine;
 }
@@ -38,10 +68,11 @@ static bool unfold(struct CUgraph_st *graph, struct CUgraph_st *copies)
 static CUresult fill(struct CUgraphExec_st *exec, struct CUgraph_st *graph)
 {
     struct CUgraph_st *copies = sim_graph_make();
+    const struct sim_nodes nothing = {0};
 
     if (copies == NULL)
         return CUDA_ERROR_OUT_OF_MEMORY;
-    if (!unfold(graph, copies)) {
+    if (!unfold(graph, copies, &nothing)) {
         sim_graph_free(copies);
         return CUDA_ERROR_INVALID_VALUE;
     }
@@ -49,6 +80,10 @@ static CUresult fill(struct CUgraphExec_st *exec, struct CUgraph_st *graph)
         if (graph->object_references[index] > 0)
             sim_cuGraphRetainUserObject(copies, graph->objects[index], 1, 0);
     exec->nodes = copies->nodes;
+    exec->branches = false;
+    for (size_t index = 0; index < exec->nodes.count; index++)
+        exec->branches |= exec->nodes.nodes[index]->after.count != (index > 0)
+            || exec->nodes.nodes[index]->dependents != (index + 1 < exec->nodes.count);
     memset(&copies->nodes, 0, sizeof(copies->nodes));
     exec->holder = copies;
     return CUDA_SUCCESS;
@@ -113,7 +148,7 @@ CUresult sim_cuGraphInstantiateWithParams(CUgraphExec *made, CUgraph graph, CUDA
 
 CUresult sim_cuGraphExecGetFlags(CUgraphExec exec, uint64_t *flags)
 {
-    if (exec_of(exec) == NULL || flags == NULL)
+    if (sim_exec_of(exec) == NULL || flags == NULL)
         return CUDA_ERROR_INVALID_VALUE;
     *flags = exec->flags;
     return CUDA_SUCCESS;
@@ -125,7 +160,7 @@ CUresult sim_cuGraphExecDestroy(CUgraphExec exec)
 
     if (result != CUDA_SUCCESS)
         return result;
-    if (exec_of(exec) == NULL)
+    if (sim_exec_of(exec) == NULL)
         return CUDA_ERROR_INVALID_VALUE;
     empty(exec);
     exec->magic = 0;
@@ -133,101 +168,9 @@ CUresult sim_cuGraphExecDestroy(CUgraphExec exec)
     return CUDA_SUCCESS;
 }
 
-/* A run of kernels without other effects is one operation: nothing could come between them anyway. */
-static CUresult launch_kernels(struct sim_stream *stream, const struct sim_nodes *nodes, size_t *index)
-{
-    struct sim_operation sum = nodes->nodes[*index]->operation;
-
-    sum.duration_ns = nodes->nodes[*index]->disabled ? 0 : sum.duration_ns;
-    while (sum.effect == NULL && sum.extra_ns == NULL && *index + 1 < nodes->count) {
-        const struct CUgraphNode_st *next = nodes->nodes[*index + 1];
-
-        if (next->type != CU_GRAPH_NODE_TYPE_KERNEL || next->operation.effect != NULL
-            || next->operation.extra_ns != NULL)
-            break;
-        sum.duration_ns += next->disabled ? 0 : next->operation.duration_ns;
-        ++*index;
-    }
-    return sim_submit_now(stream, &sum, NULL);
-}
-
-static CUresult launch_node(struct sim_stream *stream, const struct CUgraphNode_st *node)
-{
-    CUstream handle = (CUstream)(void *)stream;
-
-    if (node->disabled)
-        return CUDA_SUCCESS;
-    switch (node->type) {
-    case CU_GRAPH_NODE_TYPE_HOST:
-        return sim_host_submit(stream, node->host, node->host_data);
-    case CU_GRAPH_NODE_TYPE_EVENT_RECORD:
-        return sim_cuEventRecord(node->event, handle);
-    case CU_GRAPH_NODE_TYPE_WAIT_EVENT:
-        return sim_cuStreamWaitEvent(handle, node->event, 0);
-    case CU_GRAPH_NODE_TYPE_EMPTY:
-        return CUDA_SUCCESS;
-    default:
-        return sim_submit_now(stream, &node->operation, NULL);
-    }
-}
-
-/* Nodes that take bytes of the card: a launch that finds it full is refused before anything runs. */
-static CUresult allocate(const struct CUgraphExec_st *exec)
-{
-    CUresult result = CUDA_SUCCESS;
-
-    for (size_t index = 0; index < exec->nodes.count && result == CUDA_SUCCESS; index++) {
-        const struct CUgraphNode_st *node = exec->nodes.nodes[index];
-
-        if (node->type == CU_GRAPH_NODE_TYPE_MEM_ALLOC && sim_graph_memory_allocate != NULL)
-            result = sim_graph_memory_allocate(*(const CUdeviceptr *)node->operation.argument);
-    }
-    return result;
-}
-
-CUresult sim_cuGraphLaunch(CUgraphExec exec, CUstream handle)
-{
-    struct sim_stream *stream;
-    CUresult result;
-
-    sim_participate();
-    result = sim_enter(SIM_CALL_LAUNCH);
-    if (result == CUDA_SUCCESS)
-        result = sim_stream_of(handle, &stream);
-    if (result != CUDA_SUCCESS)
-        return result;
-    if (exec_of(exec) == NULL)
-        return CUDA_ERROR_INVALID_VALUE;
-    if (sim_capture_active(stream))
-        return sim_capture_refuse(stream, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
-    if (stream == stream->context->legacy)
-        result = sim_capture_implicit(stream);
-    if (result == CUDA_SUCCESS)
-        result = sim_fault_launch();
-    if (result == CUDA_SUCCESS)
-        result = allocate(exec);
-    for (size_t index = 0; index < exec->nodes.count && result == CUDA_SUCCESS; index++)
-        result = exec->nodes.nodes[index]->type == CU_GRAPH_NODE_TYPE_KERNEL
-            ? launch_kernels(stream, &exec->nodes, &index)
-            : launch_node(stream, exec->nodes.nodes[index]);
-    return result;
-}
-
-CUresult sim_cuGraphUpload(CUgraphExec exec, CUstream handle)
-{
-    struct sim_stream *stream;
-    CUresult result = sim_enter(SIM_CALL_OTHER);
-
-    if (result == CUDA_SUCCESS)
-        result = sim_stream_of(handle, &stream);
-    if (result != CUDA_SUCCESS)
-        return result;
-    return exec_of(exec) != NULL ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
-}
-
 struct CUgraphNode_st *sim_exec_node(CUgraphExec exec, CUgraphNode node)
 {
-    if (exec_of(exec) == NULL)
+    if (sim_exec_of(exec) == NULL)
         return NULL;
     for (size_t index = 0; index < exec->nodes.count; index++)
         if (exec->nodes.nodes[index]->origin == node)
@@ -295,7 +238,7 @@ CUresult sim_cuGraphExecUpdate_v2(CUgraphExec exec, CUgraph graph, CUgraphExecUp
 {
     struct CUgraphExec_st newer = {0};
     CUgraphExecUpdateResult why = UPDATE_SUCCESS;
-    CUresult result = exec_of(exec) != NULL && sim_graph_of(graph) != NULL ? fill(&newer, graph)
+    CUresult result = sim_exec_of(exec) != NULL && sim_graph_of(graph) != NULL ? fill(&newer, graph)
                                                                             : CUDA_ERROR_INVALID_VALUE;
 
     if (result != CUDA_SUCCESS)
@@ -313,6 +256,7 @@ CUresult sim_cuGraphExecUpdate_v2(CUgraphExec exec, CUgraph graph, CUgraphExecUp
     }
     empty(exec);
     exec->nodes = newer.nodes;
+    exec->branches = newer.branches;
     exec->holder = newer.holder;
     return CUDA_SUCCESS;
 }

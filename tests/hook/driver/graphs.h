@@ -24,6 +24,9 @@ struct CUgraphNode_st {
     CUdeviceptr memory; /* of an allocation or a free */
     bool disabled;      /* in an executable graph */
     bool placed;        /* while an order is made */
+    struct CUgraphNode_st *image; /* while its graph becomes executable: the copy */
+    size_t dependents;      /* in an executable graph */
+    struct sim_point point; /* there: its end in the latest launch */
 };
 
 struct CUgraph_st {
@@ -37,6 +40,8 @@ struct CUgraph_st {
 struct CUgraphExec_st {
     uint64_t magic;
     struct sim_nodes nodes; /* copies, in an order that respects all edges; child graphs are unfolded */
+    bool branches;          /* is not one chain */
+    struct sim_point end;   /* of its latest launch: the next comes after it */
     struct CUgraph_st *holder; /* without nodes: holds the user objects */
     uint64_t flags;
 };
@@ -62,6 +67,7 @@ struct CUgraphNode_st *sim_node_add(struct CUgraph_st *graph, const struct sim_n
                                     const struct sim_operation *operation);
 struct CUgraphNode_st *sim_node_copy(struct CUgraph_st *graph, const struct CUgraphNode_st *node);
 void *sim_copied(const void *bytes, size_t count);
+struct CUgraphExec_st *sim_exec_of(CUgraphExec exec); /* NULL = not a live one */
 struct CUgraphNode_st *sim_exec_node(CUgraphExec exec, CUgraphNode node); /* the copy of a graph's node; NULL = none */
 void sim_node_free(struct CUgraphNode_st *node);
 void sim_graph_free(struct CUgraph_st *graph);

@@ -69,6 +69,7 @@ struct sim_lane {
     uint32_t active; /* has pending work: stands in the engine's list */
     uint64_t head; /* first ticket that may be pending */
     uint64_t tail; /* last ticket given; tickets begin at 1 */
+    uint64_t begun; /* ticket of the entry that is half done: no other of its process comes before its rest; 0 = none */
     uint64_t pending;
     uint64_t blocked;
     uint64_t work_queued_ns;
