@@ -73,13 +73,14 @@ static bool open_batch(struct stream *stream, const struct submission *submissio
     struct batch *batch = batch_at(stream, stream->last), *before = batch_at(stream, stream->last - 1);
     /* Work that ends before this launch arrives leaves a gap that nobody can see: neither chained nor worth learning. */
     bool busy = stream->last != stream->first && !before->alone && !finished(before->end);
-    bool chained = busy && stream->work_end_ns > pass->now_ns + CHAIN_NS;
+    bool behind = busy && stream->work_end_ns > pass->now_ns + CHAIN_NS, chained = behind && !stream->interrupted;
     if (!chained && !record(&batch->begin, stream)) return false;
     CUevent begin = batch->begin, end = batch->end;
     *batch = (struct batch){.begin = begin, .end = end, .from = chained ? before->end : begin, .key = pass->key};
     batch->submitted_ns = pass->now_ns;
-    batch->idle_start = !chained;
-    batch->ambiguous = busy && !chained;
+    batch->idle_start = !behind;
+    batch->ambiguous = busy && !behind;
+    stream->interrupted = 0;
     batch->borrowed = pass->borrowed;
     batch->others_busy_ns = others_busy_ns(submission->gate, stream);
     batch->contended = others_active(submission->gate, stream->launches + 1, pass->now_ns);
@@ -239,6 +240,18 @@ void batches_block_all(void) {
         batches_reap(gate, true);
         gate_block(gate, clock_now_ns() + BLOCKED_NS);
     }
+}
+
+void batches_interrupt(CUstream handle) {
+    struct stream *stream = region_card_count() > 0 ? streams_known(handle) : NULL;
+    if (!stream || __atomic_load_n(&stream->first, __ATOMIC_RELAXED) == __atomic_load_n(&stream->last, __ATOMIC_RELAXED) ||
+        !stream_own_within(stream, OWNED_NS_MAX))
+        return;
+    if (streams_is(stream, handle)) {
+        stream_close_batch(stream);
+        stream->interrupted = 1;
+    }
+    stream_release(stream);
 }
 
 void batches_close_stream(CUstream handle) {

@@ -48,6 +48,8 @@ void batches_reap_all(bool close);
 void batches_settle_all(void);
 /* The application is about to wait for its work: peers shall not take silence for idleness. */
 void batches_block_all(void);
+/* Something that is no submission comes into the stream and may take any time, or wait: a batch shall not span it. */
+void batches_interrupt(CUstream stream);
 /* Before a capture begins: nothing of ours may be recorded into it. */
 void batches_close_stream(CUstream stream);
 /* Before it is destroyed: it may still have work. */

@@ -43,6 +43,7 @@ static CUresult settle(CUresult result, struct wrapped *wrapped) {
 /* What is recorded into a graph stays as it is: the program may ask the graph for it, and the graph may run it again. */
 #define LAUNCH_HOST(name, per_thread)                                                                                \
     CUresult name(CUstream stream, CUhostFn function, void *data) {                                                  \
+        submission_interrupt(submission_stream(stream, per_thread));                                                 \
         bool plain = function && !capture_holds(submission_stream(stream, per_thread));                              \
         struct wrapped *wrapped = plain ? wrap((struct wrapped){function, NULL, data}) : NULL;                       \
         if (!wrapped) return real.name(stream, function, data);                                                      \
@@ -51,11 +52,12 @@ static CUresult settle(CUresult result, struct wrapped *wrapped) {
 LAUNCH_HOST(cuLaunchHostFunc, false)
 LAUNCH_HOST(cuLaunchHostFunc_ptsz, true)
 
-#define ADD_CALLBACK(name)                                                                                           \
+#define ADD_CALLBACK(name, per_thread)                                                                               \
     CUresult name(CUstream stream, CUstreamCallback callback, void *data, unsigned int flags) {                      \
+        submission_interrupt(submission_stream(stream, per_thread));                                                 \
         struct wrapped *wrapped = callback ? wrap((struct wrapped){NULL, callback, data}) : NULL;                    \
         if (!wrapped) return real.name(stream, callback, data, flags);                                               \
         return settle(real.name(stream, run_callback, wrapped, flags), wrapped);                                     \
     }
-ADD_CALLBACK(cuStreamAddCallback)
-ADD_CALLBACK(cuStreamAddCallback_ptsz)
+ADD_CALLBACK(cuStreamAddCallback, false)
+ADD_CALLBACK(cuStreamAddCallback_ptsz, true)

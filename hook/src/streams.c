@@ -39,6 +39,8 @@ uint64_t streams_this_thread(void) {
     return number;
 }
 
+static bool is_implicit(CUstream handle) { return handle == CU_STREAM_LEGACY || handle == CU_STREAM_PER_THREAD; }
+
 static unsigned place_of(CUstream handle, CUcontext context, uint64_t thread) {
     uint64_t mixed = (uint64_t)(uintptr_t)handle ^ (uint64_t)(uintptr_t)context * 31 ^ thread * 131071;
     return (unsigned)(mixed * 0x9e3779b97f4a7c15ull >> 40);
@@ -117,7 +119,8 @@ void stream_leave(struct stream_guard guard) {
 
 /* A stream belongs to the context it was made in, which need not be the current one. A green context may be current to one
  * thread only, so its primary one is taken for events. */
-static bool locate(bool implicit, struct identity *stream) {
+static bool locate(struct identity *stream) {
+    bool implicit = is_implicit(stream->handle);
     CUcontext primary, ours;
     CUgreenCtx green = NULL;
     if (implicit || real.cuStreamGetCtx(stream->handle, &stream->context) != CUDA_SUCCESS) {
@@ -135,16 +138,19 @@ static bool locate(bool implicit, struct identity *stream) {
 
 /* Explicit streams are told apart by their handle, so no question to the driver is needed; default streams exist once
  * per context, or once per context and thread. */
+static bool identify(CUstream handle, struct identity *wanted) {
+    *wanted = (struct identity){.handle = handle, .thread = handle == CU_STREAM_PER_THREAD ? streams_this_thread() : 0};
+    return !is_implicit(handle) || real.cuCtxGetCurrent(&wanted->context) == CUDA_SUCCESS;
+}
+
 struct stream *streams_find(CUstream handle) {
-    struct identity wanted = {.handle = handle};
-    wanted.thread = handle == CU_STREAM_PER_THREAD ? streams_this_thread() : 0;
-    bool implicit = handle == CU_STREAM_LEGACY || wanted.thread;
-    if (implicit && real.cuCtxGetCurrent(&wanted.context) != CUDA_SUCCESS) return NULL;
+    struct identity wanted;
+    if (!identify(handle, &wanted)) return NULL;
     unsigned place = place_of(handle, wanted.context, wanted.thread);
     struct stream *stream = look_up(&wanted, place);
     if (stream) return stream;
     struct identity located = wanted;
-    if (!locate(implicit, &located)) return NULL;
+    if (!locate(&located)) return NULL;
     pthread_mutex_lock(&changing);
     stream = look_up(&wanted, place);
     if (!stream) stream = insert(&located, place);
@@ -153,8 +159,8 @@ struct stream *streams_find(CUstream handle) {
 }
 
 struct stream *streams_known(CUstream handle) {
-    struct identity wanted = {.handle = handle};
-    return look_up(&wanted, place_of(handle, NULL, 0));
+    struct identity wanted;
+    return identify(handle, &wanted) ? look_up(&wanted, place_of(handle, wanted.context, wanted.thread)) : NULL;
 }
 
 void streams_forget(struct stream *stream) {
@@ -165,6 +171,7 @@ void streams_forget(struct stream *stream) {
     stream->work_end_ns = 0;
     stream->launches = 0;
     stream->holder = 0;
+    stream->interrupted = 0;
     __atomic_store_n(&stream->ended, 0, __ATOMIC_RELAXED);
     __atomic_store_n(&stream->gone, 1, __ATOMIC_RELEASE);
 }

@@ -30,6 +30,7 @@ struct stream {
     uint32_t ended;             /* destroyed; it is no stream's any more once its work is done */
     uint64_t holder;            /* thread that owns it while its context ends */
     uint32_t open;              /* the newest batch takes more launches */
+    uint32_t interrupted;       /* something else came behind the newest batch: the next one has a begin of its own */
     unsigned first, last;       /* batches [first, last) are outstanding */
     uint64_t work_end_ns;
     uint64_t others_busy_ns;    /* at the end of the batch finished last */
@@ -52,7 +53,7 @@ bool stream_own(struct stream *stream);
 void stream_release(struct stream *stream);
 /* Owned: it is still the one that was found by this handle. */
 bool streams_is(const struct stream *stream, CUstream handle);
-/* An explicit one, if it was ever found; asks the driver nothing. */
+/* If it was ever found. */
 struct stream *streams_known(CUstream handle);
 uint64_t streams_this_thread(void);
 

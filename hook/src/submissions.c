@@ -35,9 +35,16 @@ CUresult submission_end(struct submission *submission, CUresult result) {
     return result;
 }
 
-void submission_yield(uint64_t bytes) {
+void submission_interrupt(CUstream stream) {
+    if (region_state() == REGION_READY && !submissions_in_callback) batches_interrupt(stream);
+}
+
+/* `stream`: NULL when the application waits for the copy. */
+void submission_yield(CUstream stream, uint64_t bytes) {
     if (bytes < COPY_BYTES_MIN || region_state() != REGION_READY || submissions_in_callback) return;
-    int card = card_current();
+    if (stream && capture_holds(stream)) return;
+    struct stream *known = stream ? streams_known(stream) : NULL;
+    int card = known ? streams_card(known) : card_current();
     oversubscription_gate(card);
     struct gate *gate = gate_of_card(card);
     if (gate) gate_yield(gate);

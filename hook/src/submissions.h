@@ -17,7 +17,9 @@ static inline CUstream submission_stream(CUstream stream, bool per_thread) {
 void submission_begin(struct submission *submission, CUstream stream, const void *function, uint64_t grid,
                       uint64_t block);
 CUresult submission_end(struct submission *submission, CUresult result);
+/* Before anything else that takes or waits for its turn in a stream. */
+void submission_interrupt(CUstream stream);
 /* Copies between host and card: they take no turn of the compute engine, they only stand back for higher priority. */
-void submission_yield(uint64_t bytes);
+void submission_yield(CUstream stream, uint64_t bytes);
 
 #endif

@@ -28,7 +28,7 @@ class Used:
 
 def run(program: str, *words: str, quotas: tuple[float, float] = (0.9, 0.9), copies: bool = False) -> list[Used]:
     """Both cards after the client has ended; `copies`: the truth is the time of the copy engine too."""
-    with Simulation(cards=2, env={"EGPU_SIM_CONTEXT_MIB": "1"}) as sim:
+    with Simulation(cards=2, env={"EGPU_SIM_CONTEXT_MIB": "1", "EGPU_SIM_DATA": "0"}) as sim:
         limits = [CardLimits(uuid, MEMORY_BYTES, core_quota=quota) for uuid, quota in zip(UUIDS, quotas, strict=True)]
         region = make_region(sim.folder / "region", cards=limits)
         output = sim.run([building.client(program, "-lcuda"), *words], hook=True, region=region.path, rank=0)
@@ -49,8 +49,50 @@ def run(program: str, *words: str, quotas: tuple[float, float] = (0.9, 0.9), cop
         "ended_streams",
         "ended_contexts",
         "ended_primary_contexts",
+        "host_function_between",
+        "event_between",
+        "copy_to_card_between",
+        "copy_from_card_between",
+        "event_between_by_default",
     ],
 )
 def test_each_card_is_charged_what_ran_on_it(case: str) -> None:
     for card in run("stream_orders", case, quotas=QUOTAS if case.startswith("in_turn") else (0.9, 0.9)):
         assert card.charged_ns == pytest.approx(card.true_ns, rel=MEASURED_SHARE)
+
+
+COPY_FORMS = [
+    "plain",
+    "async",
+    "peer",
+    "peer_async",
+    "2d",
+    "2d_unaligned",
+    "2d_async",
+    "3d",
+    "3d_async",
+    "3d_peer",
+    "3d_peer_async",
+    "batch",
+    "3d_batch",
+]
+COPIED_MS = 400
+QUOTA = 0.25
+LEARNED_SHARE = 0.1
+"""Of the time watched, in which the first copy is not known yet."""
+
+
+@pytest.mark.parametrize("form", COPY_FORMS)
+def test_copies_on_a_card_are_its_work(form: str) -> None:
+    card = run("copy_forms", form, "card", str(COPIED_MS), quotas=(QUOTA, QUOTA), copies=True)[0]
+    assert card.charged_ns == pytest.approx(card.true_ns, rel=MEASURED_SHARE)
+    assert card.true_ns == pytest.approx(QUOTA * COPIED_MS * 10**6, rel=LEARNED_SHARE)
+
+
+@pytest.mark.parametrize("places", ["host", "cards"])
+@pytest.mark.parametrize("form", COPY_FORMS)
+def test_copies_from_elsewhere_are_nobodys(form: str, places: str) -> None:
+    if places == "host" and "peer" in form:
+        return
+    for card in run("copy_forms", form, places, "5", quotas=(QUOTA, QUOTA)):
+        assert card.charged_ns == 0

@@ -145,6 +145,44 @@ static void ended_primary_contexts(void) {
     }
 }
 
+static void sleep_long(void *unused) {
+    (void)unused;
+    egpuSimSleep((uint64_t)LONG_US * US_NS);
+}
+
+enum between { HOST_FUNCTION, EVENT, COPY_TO_CARD, COPY_FROM_CARD };
+
+/* The stream waits between two launches that would be measured together; the card has nothing to do meanwhile. */
+static void waiting(enum between what, bool by_default) {
+    static char host[64 << 20];
+    CUstream other = stream_of(0), stream = by_default ? NULL : stream_of(0);
+    CUdeviceptr device;
+    CUevent event;
+    MUST(cuCtxSetCurrent(contexts[0]));
+    MUST(cuMemAlloc_v2(&device, sizeof host));
+    MUST(cuEventCreate(&event, 0));
+    teach(0, stream);
+    for (int round = 0; round < ROUNDS; round++) {
+        launch(0, stream, SHORT_US);
+        if (what == HOST_FUNCTION) MUST(cuLaunchHostFunc(stream, sleep_long, NULL));
+        if (what == EVENT) {
+            MUST(cuLaunchHostFunc(other, sleep_long, NULL));
+            MUST(cuEventRecord(event, other));
+            MUST(cuStreamWaitEvent(stream, event, 0));
+        }
+        if (what == COPY_TO_CARD) MUST(cuMemcpyHtoDAsync_v2(device, host, sizeof host, stream));
+        if (what == COPY_FROM_CARD) MUST(cuMemcpyDtoHAsync_v2(host, device, sizeof host, stream));
+        launch(0, stream, SHORT_US);
+        MUST(cuStreamSynchronize(stream));
+    }
+}
+
+static void host_function_between(void) { waiting(HOST_FUNCTION, false); }
+static void event_between(void) { waiting(EVENT, false); }
+static void copy_to_card_between(void) { waiting(COPY_TO_CARD, false); }
+static void copy_from_card_between(void) { waiting(COPY_FROM_CARD, false); }
+static void event_between_by_default(void) { waiting(EVENT, true); }
+
 int main(int count, char **arguments) {
     static const struct memory_case cases[] = {
         {"by_other_context", by_other_context},
@@ -155,6 +193,11 @@ int main(int count, char **arguments) {
         {"ended_streams", ended_streams},
         {"ended_contexts", ended_contexts},
         {"ended_primary_contexts", ended_primary_contexts},
+        {"host_function_between", host_function_between},
+        {"event_between", event_between},
+        {"copy_to_card_between", copy_to_card_between},
+        {"copy_from_card_between", copy_from_card_between},
+        {"event_between_by_default", event_between_by_default},
     };
     open_cards();
     return run_case(cases, sizeof cases / sizeof *cases, count, arguments);
