@@ -37,7 +37,7 @@ class CardLimits:
     context_bytes_estimate: int = 0
     """0: the hook's own."""
     host_quota_bytes: int = 0
-    """Of page-locked memory; 0: no limit."""
+    """Of host memory: page-locked, and what can be moved out there; 0: no limit."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,9 @@ class CardUsage:
     charged_bytes_max: int
     charged_bytes_by_class: Mapping[str, int]
     host_bytes: int
+    """Page-locked."""
     resident_bytes: int
+    """Of oversubscribed memory on the card; the rest of that class lies on the host."""
     busy_ns: int
     throttled_ns: int
     preempted_ns: int

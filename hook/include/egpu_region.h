@@ -46,7 +46,7 @@ struct egpu_card_limits {
     uint32_t card_index; /* this container's page in cards/<uuid>/, or EGPU_INDEX_NONE */
     uint32_t padding_;
     uint64_t context_bytes_estimate; /* charged for a context until it is measured; 0: the hook's own estimate */
-    uint64_t host_quota_bytes; /* of page-locked host memory; 0: no limit */
+    uint64_t host_quota_bytes; /* of host memory: page-locked, and what can be moved out there; 0: no limit */
     char rest_[72];
 };
 _Static_assert(sizeof(struct egpu_card_limits) == 192, "egpu_card_limits");

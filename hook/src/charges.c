@@ -21,7 +21,9 @@ static bool try_reserve(int card, uint32_t memory_class, uint64_t bytes) {
         return false;
     struct egpu_slot *slot = region_slot();
     struct egpu_card_usage *usage = region_card_usage(card);
+    bool movable = memory_class == EGPU_MEMORY_OVERSUBSCRIBED;
     bool granted = slot != NULL && usage != NULL &&
+                   (!movable || quota_host_has_room(region_usage(), (uint32_t)card, bytes, limits)) &&
                    quota_reserve(usage, &slot->cards[card], memory_class, bytes, limits->memory_quota_bytes) == QUOTA_GRANTED;
     if (granted)
         __atomic_fetch_add(&slot->operation_count, 1, __ATOMIC_RELAXED);
@@ -64,7 +66,7 @@ static bool try_reserve_host(int card, uint64_t bytes) {
     struct egpu_slot_card *own = region_slot_card(card);
     struct egpu_usage *usage = region_usage();
     bool granted = own != NULL && usage != NULL &&
-                   quota_reserve_host(usage, (uint32_t)card, own, bytes, limits->host_quota_bytes) == QUOTA_GRANTED;
+                   quota_reserve_host(usage, (uint32_t)card, own, bytes, limits) == QUOTA_GRANTED;
     region_unlock();
     return granted;
 }

@@ -14,6 +14,7 @@
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct movable *movables; /* by start */
 static size_t count, room;
+static uint64_t sums_bytes[EGPU_CARD_COUNT_MAX]; /* of each card */
 
 /* The driver gives memory of the card in pieces of this size. */
 #define GRANULE_BYTES (UINT64_C(2) << 20)
@@ -46,7 +47,9 @@ bool movable_add(const struct movable *movable) {
         room = more;
     }
     size_t place = begun(movable->start);
+    sums_bytes[movable->card] += movable->bytes;
     if (place > 0 && movables[place - 1].start == movable->start) {
+        sums_bytes[movables[place - 1].card] -= movables[place - 1].bytes;
         movables[place - 1] = *movable; /* its context was destroyed, and the driver gave the address anew */
     } else {
         memmove(&movables[place + 1], &movables[place], (count - place) * sizeof *movables);
@@ -64,6 +67,7 @@ bool movable_remove(CUdeviceptr start) {
     size_t place = begun(start);
     bool found = place > 0 && movables[place - 1].start == start;
     if (found) {
+        sums_bytes[movables[place - 1].card] -= movables[place - 1].bytes;
         memmove(&movables[place - 1], &movables[place], (count - place) * sizeof *movables);
         __atomic_store_n(&count, count - 1, __ATOMIC_RELEASE);
     }
@@ -84,10 +88,8 @@ bool movable_find(CUdeviceptr address, struct movable *found) {
 }
 
 uint64_t movable_sum_bytes(int card) {
-    uint64_t sum_bytes = 0;
     pthread_mutex_lock(&lock);
-    for (size_t i = 0; i < count; i++)
-        sum_bytes += movables[i].card == card ? movables[i].bytes : 0;
+    uint64_t sum_bytes = sums_bytes[card];
     pthread_mutex_unlock(&lock);
     return sum_bytes;
 }
@@ -201,4 +203,5 @@ void movable_release(int card) {
 void movable_after_fork(void) {
     pthread_mutex_init(&lock, NULL);
     count = 0;
+    memset(sums_bytes, 0, sizeof sums_bytes);
 }

@@ -4,7 +4,6 @@
 #include "clock.h"
 #include "movable.h"
 #include "neighbours.h"
-#include "real.h"
 #include "region_files.h" /* the slots: what all processes of this container hold */
 #include "residency_beliefs.h"
 
@@ -18,8 +17,6 @@ enum { CARD_COUNT_MAX = EGPU_CARD_COUNT_MAX };
 #define TOTALS_NS (100 * RESIDENCY_MILLISECOND_NS)
 /* A turn's page-in that is this much faster than the link is no measurement: most pages had stayed. */
 #define BELIEVABLE_PARTS 8
-/* Rows of cuMemAllocPitch: CU_DEVICE_ATTRIBUTE_TEXTURE_PITCH_ALIGNMENT is 32, whole cache lines are kept coalesced. */
-#define PITCH_BYTES 512
 
 enum seat { SEAT_FREE, SEAT_TAKEN, SEAT_LEFT };
 
@@ -120,11 +117,6 @@ static inline struct turn *turn_of_card(int card) {
     return concerned ? turn_of_concerned(card) : NULL;
 }
 
-bool oversubscription_active(int card) {
-    const struct egpu_card_limits *limits = card < 0 ? NULL : region_limits(card);
-    return limits != NULL && limits->oversubscription != 0;
-}
-
 /* Of all processes: a killed one's bytes leave with its slot. */
 static void write_totals(int card, struct egpu_page *page) {
     const struct egpu_usage *usage = region_get()->usage;
@@ -188,7 +180,9 @@ static void look_around(struct turn *turn, int card, uint64_t now_ns) {
 /* With the lock held: says that this container has work, and makes a new plan when the old one has run out. */
 static void look(struct turn *turn, int card, uint64_t now_ns, bool anew) {
     struct egpu_page *page = region_page(card);
-    if (since(load(&page->active_ns), now_ns) >= residency_hold_ns(&turn->members[turn->self]))
+    struct residency_member *self = &turn->members[turn->self];
+    self->round_trip_ns = load(&page->round_trip_ns); /* as the others read it: they judge by the same hold */
+    if (since(load(&page->active_ns), now_ns) >= residency_hold_ns(self))
         store(&page->active_since_ns, now_ns);
     store(&page->active_ns, now_ns);
     if (now_ns >= turn->totals_due_ns) {
@@ -247,9 +241,24 @@ static void write_turn(struct egpu_page *page, const struct errand *errand) {
     add(&page->turn_count, 1);
 }
 
+/* Outside of turns everything counts as being on the card: where the driver put what, it does not say. */
+static void note_resident(int card) {
+    struct egpu_slot_card *slot = region_slot_card(card);
+    struct turn *turn = turn_of_card(card);
+    uint64_t bytes = movable_sum_bytes(card);
+    if (turn != NULL) {
+        pthread_mutex_lock(&turn->lock);
+        bytes = turn->seat == SEAT_FREE ? bytes : least(turn->seat_bytes, bytes);
+        pthread_mutex_unlock(&turn->lock);
+    }
+    if (slot != NULL)
+        store(&slot->resident_bytes, bytes);
+}
+
 static void run_errand(int card, struct errand errand) {
     struct egpu_page *page = region_page(card);
     struct egpu_slot_card *slot = region_slot_card(card);
+    note_resident(card);
     if (errand.kind == ERRAND_RELEASE)
         movable_release(card);
     if (errand.kind == ERRAND_SEND) {
@@ -328,71 +337,16 @@ void oversubscription_measured(int card, uint64_t elapsed_ns, uint64_t expected_
         store(&page->thrash_until_ns, until_ns);
 }
 
-/* --- allocations -------------------------------------------------------------------------------------------------- */
-
-CUresult oversubscription_allocate(int card, CUdeviceptr *address, size_t bytes) {
-    CUdevice device;
-    CUresult result = real.cuCtxGetDevice(&device);
-    if (result == CUDA_SUCCESS)
-        result = real.cuMemAllocManaged(address, bytes, CU_MEM_ATTACH_GLOBAL);
-    if (result != CUDA_SUCCESS)
-        return result;
-    struct movable movable = {.start = *address, .bytes = bytes, .kept_bytes = bytes, .card = card, .device = device};
-    if (!movable_add(&movable)) {
-        real.cuMemFree_v2(*address);
-        return CUDA_ERROR_OUT_OF_MEMORY;
-    }
-    real.cuMemAdvise(*address, bytes, CU_MEM_ADVISE_SET_PREFERRED_LOCATION, device);
+void oversubscription_changed(int card) {
     struct turn *turn = turn_of_card(card);
-    if (turn != NULL) {
-        pthread_mutex_lock(&turn->lock);
-        turn->totals_due_ns = 0; /* the neighbours should know before it is used */
-        pthread_mutex_unlock(&turn->lock);
-    }
-    return CUDA_SUCCESS;
-}
-
-size_t oversubscription_pitch_bytes(size_t width_bytes) {
-    return width_bytes > SIZE_MAX - PITCH_BYTES ? SIZE_MAX : (width_bytes + PITCH_BYTES - 1) / PITCH_BYTES * PITCH_BYTES;
-}
-
-CUresult oversubscription_allocate_pitch(int card, CUdeviceptr *address, size_t *pitch_bytes, size_t width_bytes,
-                                         size_t height, unsigned int element_bytes) {
-    size_t bytes;
-    if (element_bytes != 4 && element_bytes != 8 && element_bytes != 16)
-        return CUDA_ERROR_INVALID_VALUE; /* as the driver's own */
-    if (__builtin_mul_overflow(oversubscription_pitch_bytes(width_bytes), height, &bytes))
-        return CUDA_ERROR_OUT_OF_MEMORY;
-    CUresult result = oversubscription_allocate(card, address, bytes);
-    if (result == CUDA_SUCCESS)
-        *pitch_bytes = oversubscription_pitch_bytes(width_bytes);
-    return result;
-}
-
-bool oversubscription_owns(CUdeviceptr address, CUdeviceptr *start, size_t *bytes, CUdevice *device) {
-    struct movable found;
-    if (!movable_find(address, &found))
-        return false;
-    if (start != NULL)
-        *start = found.start;
-    if (bytes != NULL)
-        *bytes = found.bytes;
-    if (device != NULL)
-        *device = found.device;
-    return true;
-}
-
-/* A process with nothing left to move stands in nobody's way; what its siblings do, they say themselves. */
-static void leave(int card) {
-    struct egpu_page *page = turn_of_card(card) == NULL ? NULL : region_page(card);
-    if (page != NULL && movable_sum_bytes(card) == 0)
+    struct egpu_page *page = turn == NULL ? NULL : region_page(card);
+    note_resident(card);
+    if (page == NULL)
+        return;
+    pthread_mutex_lock(&turn->lock);
+    turn->totals_due_ns = 0; /* the neighbours should know before it is used */
+    pthread_mutex_unlock(&turn->lock);
+    /* A process with nothing left to move stands in nobody's way; what its siblings do, they say themselves. */
+    if (movable_sum_bytes(card) == 0)
         store(&page->active_ns, 0);
-}
-
-bool oversubscription_forget(CUdeviceptr address) {
-    struct movable movable;
-    if (!movable_find(address, &movable) || !movable_remove(address))
-        return false;
-    leave(movable.card);
-    return true;
 }

@@ -27,6 +27,9 @@ bool oversubscription_owns(CUdeviceptr address, CUdeviceptr *start, size_t *byte
 /* Before it is freed; false: none of ours. */
 bool oversubscription_forget(CUdeviceptr address);
 
+/* Memory came or went. */
+void oversubscription_changed(int card);
+
 /* Waits until it is this container's turn for the card, and brings its pages in. Two loads on a card where nobody is
  * oversubscribed. Holds no lock while it waits. */
 void oversubscription_gate(int card);

@@ -96,23 +96,34 @@ void quota_recompute(struct egpu_usage *usage, uint32_t card) {
     put(&usage->cards[card].charged_bytes, sum);
 }
 
-static uint64_t host_bytes(const struct egpu_usage *usage, uint32_t card) {
-    uint64_t sum = 0;
+/* Page-locked, and what lies on the host when all that can be moved is moved, but for what the agent says stays. */
+static uint64_t host_bytes(const struct egpu_usage *usage, uint32_t card, uint64_t more_movable_bytes, uint64_t resident_bytes_min) {
+    uint64_t sum = 0, movable = more_movable_bytes;
     uint32_t used = __atomic_load_n(&usage->head.slot_count_used, __ATOMIC_RELAXED);
     for (uint32_t index = 0; index < used && index < EGPU_SLOT_COUNT_MAX; index++)
-        if (get(&usage->slots[index].pid) != 0)
-            sum = add_saturated(sum, get(&usage->slots[index].cards[card].host_bytes));
-    return sum;
+        if (get(&usage->slots[index].pid) != 0) {
+            const struct egpu_slot_card *slot = &usage->slots[index].cards[card];
+            sum = add_saturated(sum, get(&slot->host_bytes));
+            movable = add_saturated(movable, get(&slot->charged_bytes[EGPU_MEMORY_OVERSUBSCRIBED]));
+        }
+    return add_saturated(sum, subtract_saturated(movable, resident_bytes_min));
 }
 
 /* Rare enough that the sum is made each time and kept nowhere. */
 enum quota_answer quota_reserve_host(struct egpu_usage *usage, uint32_t card, struct egpu_slot_card *slot, uint64_t bytes,
-                                     uint64_t quota_bytes) {
-    uint64_t total = quota_bytes == 0 ? 0 : host_bytes(usage, card);
+                                     const struct egpu_card_limits *limits) {
+    uint64_t quota_bytes = limits->host_quota_bytes;
+    uint64_t total = quota_bytes == 0 ? 0 : host_bytes(usage, card, 0, limits->resident_bytes_min);
     if (quota_bytes > 0 && (total > quota_bytes || bytes > quota_bytes - total))
         return QUOTA_REFUSED;
     put(&slot->host_bytes, add_saturated(get(&slot->host_bytes), bytes));
     return QUOTA_GRANTED;
+}
+
+bool quota_host_has_room(const struct egpu_usage *usage, uint32_t card, uint64_t movable_bytes,
+                         const struct egpu_card_limits *limits) {
+    return limits->host_quota_bytes == 0 || movable_bytes == 0 ||
+           host_bytes(usage, card, movable_bytes, limits->resident_bytes_min) <= limits->host_quota_bytes;
 }
 
 void quota_give_back_host(struct egpu_slot_card *slot, uint64_t bytes) {

@@ -25,9 +25,13 @@ void quota_depart(struct egpu_card_usage *card, struct egpu_slot_card *slot);
 /* The total as the sum of the slots in use. */
 void quota_recompute(struct egpu_usage *usage, uint32_t card);
 
-/* Page-locked host memory of all processes together; quota_bytes 0 is no limit. */
+/* Host memory of all processes together: what is page-locked, and room for what may be moved out. A host quota of 0 is no
+ * limit. */
 enum quota_answer quota_reserve_host(struct egpu_usage *usage, uint32_t card, struct egpu_slot_card *slot, uint64_t bytes,
-                                     uint64_t quota_bytes);
+                                     const struct egpu_card_limits *limits);
+/* Whether so much more that can be moved out would still find room there, all of it at once. */
+bool quota_host_has_room(const struct egpu_usage *usage, uint32_t card, uint64_t movable_bytes,
+                         const struct egpu_card_limits *limits);
 void quota_give_back_host(struct egpu_slot_card *slot, uint64_t bytes);
 
 /* What an application may see as free: never more than the driver has. */

@@ -47,6 +47,8 @@ class Task:
     priority: Literal[0, 1] = 1
     oversubscription: bool = True
     resident_part_min: float = 0
+    host_part: float = 0
+    """Of the card's memory: what the container may take of the host's; 0 is no limit."""
     container: int | None = None
     """Tasks of the same number are processes of one container; None: one of its own."""
     dies: bool = False
@@ -127,6 +129,7 @@ def _limits(task: Task, card_bytes: int) -> CardLimits:
         priority=task.priority,
         oversubscription=task.oversubscription,
         resident_bytes_min=int(task.resident_part_min * card_bytes),
+        host_quota_bytes=int(task.host_part * card_bytes),
     )
 
 

@@ -56,6 +56,18 @@ def test_without_oversubscription_the_card_is_the_end() -> None:
         run_tasks([Task(1.2, 1, oversubscription=False)], card_mib=SMALL_MIB)
 
 
+@pytest.mark.parametrize(("resident_part_min", "granted"), [(0.0, False), (0.5, True)])
+def test_the_host_has_room_for_what_may_be_moved_out(resident_part_min: float, granted: bool) -> None:
+    """Refused when it is allocated, and not when it would have to move: a set of 120 % of which 100 % may lie on the
+    host, and half of the card is promised or not."""
+    task = Task(1.2, 10, host_part=1.0, resident_part_min=resident_part_min)
+    if granted:
+        run_tasks([task], card_mib=SMALL_MIB)
+        return
+    with pytest.raises(AssertionError, match=r"cuMemAlloc_v2.*: 2"):
+        run_tasks([task], card_mib=SMALL_MIB)
+
+
 def test_a_task_that_ended_is_not_waited_for() -> None:
     short, long = run_tasks([Task(0.9, 100), Task(0.9, 1000)], card_mib=SMALL_MIB)
     assert long.seconds < (short.work_seconds + long.work_seconds) * 1.2, (short, long)
