@@ -53,7 +53,7 @@ CUresult charge_reserve(int card, uint32_t memory_class, uint64_t bytes) {
         if (true_up_all(card) && try_reserve(card, memory_class, bytes))
             return CUDA_SUCCESS;
     } else if (region_state() == REGION_BROKEN) {
-        region_complain("new GPU memory is refused, for this container's limits are not known");
+        region_complain("new GPU memory is refused, for it cannot be counted");
     }
     count_refusal(card);
     return CUDA_ERROR_OUT_OF_MEMORY;

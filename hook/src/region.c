@@ -149,7 +149,10 @@ static enum attachment take_slot(void) {
     if (slot == NULL && reap() > 0)
         slot = take_slot_locked(self);
     if (slot == NULL) {
-        region_complain("more processes than this container has slots for: new GPU memory is refused, compute passes");
+        region_complain(
+            region.usage->head.slot_count_used < EGPU_SLOT_COUNT_MAX
+                ? "no place for this process in the usage file, its disk may be full: new GPU memory is refused, compute passes"
+                : "more processes than this container has slots for: new GPU memory is refused, compute passes");
         return BROKEN;
     }
     __atomic_store_n(&own_slot, slot, __ATOMIC_RELEASE);

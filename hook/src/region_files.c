@@ -64,9 +64,20 @@ static bool prepare(struct egpu_usage *usage) {
     return made;
 }
 
+/* All but the slots, which get theirs when they are taken: most containers have few. Without blocks of its own a page of a
+ * full disk is SIGBUS for whoever touches it. */
+static bool allocate_blocks(int descriptor) {
+    int error;
+    do
+        error = posix_fallocate(descriptor, 0, offsetof(struct egpu_usage, slots));
+    while (error == EINTR);
+    return error == 0;
+}
+
 static struct egpu_usage *map_prepared(int descriptor) {
     struct stat status;
-    if (!lock_file(descriptor) || fstat(descriptor, &status) != 0)
+    /* Blocks before size: who finds the file in its whole size may look into it. */
+    if (!lock_file(descriptor) || !allocate_blocks(descriptor) || fstat(descriptor, &status) != 0)
         return NULL;
     if ((uint64_t)status.st_size < sizeof(struct egpu_usage) && ftruncate(descriptor, sizeof(struct egpu_usage)) != 0)
         return NULL;

@@ -30,8 +30,8 @@ struct process_identity process_self(void);
 /* false only when it is certain: another process of that identity is not there, or a zombie. */
 bool process_alive(const struct process_identity *who, uint64_t own_pid_namespace);
 
-/* A slot for this process, with everything a former image of it (before exec) held given back; NULL when all are taken.
- * With the lock held. */
+/* A slot for this process, with everything a former image of it (before exec) held given back; NULL when all are taken or
+ * the disk is full. With the lock held. */
 struct egpu_slot *slot_take(struct region *region, struct process_identity self);
 /* The slot's owner is gone or going: with the lock held. */
 void slot_release(struct egpu_usage *usage, struct egpu_slot *slot);

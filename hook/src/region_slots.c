@@ -9,9 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { STAT_BYTES_MAX = 1024 };
+enum { STAT_BYTES_MAX = 1024, PAGE_BYTES_MIN = 4096 };
 
 struct process_state {
     char letter;
@@ -77,8 +79,13 @@ void slot_release(struct egpu_usage *usage, struct egpu_slot *slot) {
     __atomic_store_n(&slot->pid, 0, __ATOMIC_RELEASE);
 }
 
+static uint32_t count_used(const struct egpu_usage *usage) {
+    uint32_t used = usage->head.slot_count_used;
+    return used < EGPU_SLOT_COUNT_MAX ? used : EGPU_SLOT_COUNT_MAX;
+}
+
 static struct egpu_slot *find(struct egpu_usage *usage, struct process_identity self) {
-    for (uint32_t index = 0; index < usage->head.slot_count_used; index++) {
+    for (uint32_t index = 0; index < count_used(usage); index++) {
         struct egpu_slot *slot = &usage->slots[index];
         if (slot->pid == self.pid && slot->pid_namespace == self.pid_namespace)
             return slot;
@@ -86,14 +93,31 @@ static struct egpu_slot *find(struct egpu_usage *usage, struct process_identity 
     return NULL;
 }
 
+/* Gives every page of it a block. On a full disk the kernel's writing fails where ours would be SIGBUS; what it writes is the
+ * time, for that call is everywhere allowed and needs no file. */
+static bool back_by_disk(struct egpu_slot *slot) {
+    uintptr_t at = (uintptr_t)slot, last = at + sizeof *slot - sizeof(struct timespec);
+    for (;; at = (at | (PAGE_BYTES_MIN - 1)) + 1) {
+        if (at > last)
+            at = last;
+        if (syscall(SYS_clock_gettime, CLOCK_MONOTONIC, at) != 0)
+            return false;
+        if (at == last)
+            return true;
+    }
+}
+
 static struct egpu_slot *find_free(struct egpu_usage *usage) {
-    for (uint32_t index = 0; index < EGPU_SLOT_COUNT_MAX; index++)
-        if (usage->slots[index].pid == 0) {
-            if (index >= usage->head.slot_count_used)
-                __atomic_store_n(&usage->head.slot_count_used, index + 1, __ATOMIC_RELEASE);
+    uint32_t used = count_used(usage);
+    for (uint32_t index = 0; index < used; index++)
+        if (usage->slots[index].pid == 0)
             return &usage->slots[index];
-        }
-    return NULL;
+    struct egpu_slot *slot = &usage->slots[used];
+    if (used == EGPU_SLOT_COUNT_MAX || !back_by_disk(slot))
+        return NULL;
+    memset(slot, 0, sizeof *slot);
+    __atomic_store_n(&usage->head.slot_count_used, used + 1, __ATOMIC_RELEASE);
+    return slot;
 }
 
 struct egpu_slot *slot_take(struct region *region, struct process_identity self) {
