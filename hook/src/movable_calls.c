@@ -12,6 +12,7 @@
 static bool is_plain(CUdeviceptr address) { return oversubscription_owns(address, NULL, NULL, NULL); }
 
 static void take_turn(CUstream stream, bool per_thread) {
+    submission_interrupt(submission_stream(stream, per_thread));
     if (submissions_in_callback == 0 && !capture_holds(submission_stream(stream, per_thread)))
         oversubscription_gate(card_current());
 }

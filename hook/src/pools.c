@@ -5,6 +5,7 @@
 #include "oversubscription.h"
 #include "real.h"
 #include "region.h"
+#include "streams.h"
 
 #include <string.h>
 
@@ -124,13 +125,21 @@ static CUresult allocate(const struct request *request, int card) {
     return charge_settle(result, &holding, undo);
 }
 
-/* The pool the call itself would use: the device's current one. */
-static CUmemoryPool current_pool(void) {
-    CUdevice device;
+/* What the call itself would use: the current pool of the stream's device, which need not be the current one. */
+struct source {
+    int card;
     CUmemoryPool pool;
-    if (real.cuCtxGetDevice(&device) != CUDA_SUCCESS || real.cuDeviceGetMemPool(&pool, device) != CUDA_SUCCESS)
-        return NULL;
-    return pool;
+};
+
+static struct source source_of(CUstream stream) {
+    CUdevice device;
+    bool pushed = region_state() != REGION_ABSENT && streams_push_context(stream);
+    struct source source = {.card = card_current()};
+    if (source.card != CARD_NONE && real.cuCtxGetDevice(&device) == CUDA_SUCCESS &&
+        real.cuDeviceGetMemPool(&source.pool, device) != CUDA_SUCCESS)
+        source.pool = NULL;
+    streams_pop_context(pushed);
+    return source;
 }
 
 static bool passes(const struct request *request, int card, bool per_thread) {
@@ -150,42 +159,42 @@ static CUresult call_pool_ptsz(const struct request *r) {
     return real.cuMemAllocFromPoolAsync_ptsz(r->address, r->bytes, r->pool, r->stream);
 }
 
+static CUresult allocate_from_current(struct request *request, bool per_thread) {
+    struct source source = source_of(request->stream);
+    if (passes(request, source.card, per_thread))
+        return request->call(request);
+    request->pool = source.pool;
+    return allocate(request, source.card);
+}
+
 CUresult cuMemAllocAsync(CUdeviceptr *address, size_t bytes, CUstream stream) {
     struct request request = {address, bytes, NULL, stream, call_plain};
-    int card = card_current();
-    if (passes(&request, card, false))
-        return real.cuMemAllocAsync(address, bytes, stream);
-    request.pool = current_pool();
-    return allocate(&request, card);
+    return allocate_from_current(&request, false);
 }
 
 CUresult cuMemAllocAsync_ptsz(CUdeviceptr *address, size_t bytes, CUstream stream) {
     struct request request = {address, bytes, NULL, stream, call_plain_ptsz};
-    int card = card_current();
-    if (passes(&request, card, true))
-        return real.cuMemAllocAsync_ptsz(address, bytes, stream);
-    request.pool = current_pool();
-    return allocate(&request, card);
+    return allocate_from_current(&request, true);
 }
 
-/* A pool that was made here says which card it is on; others (a device's own) are the current device's. Imported pools
+/* A pool that was made here says which card it is on; others (a device's own) are the stream's device's. Imported pools
  * are charged to who made them. */
-static int card_of_pool(CUmemoryPool pool) {
+static int card_of_pool(CUmemoryPool pool, CUstream stream) {
     struct holding note;
     if (holding_find(HOLDING_POOL, (uint64_t)(uintptr_t)pool, &note))
         return note.card;
-    return card_current();
+    return source_of(stream).card;
 }
 
 CUresult cuMemAllocFromPoolAsync(CUdeviceptr *address, size_t bytes, CUmemoryPool pool, CUstream stream) {
     struct request request = {address, bytes, pool, stream, call_pool};
-    int card = card_of_pool(pool);
+    int card = card_of_pool(pool, stream);
     return passes(&request, card, false) ? call_pool(&request) : allocate(&request, card);
 }
 
 CUresult cuMemAllocFromPoolAsync_ptsz(CUdeviceptr *address, size_t bytes, CUmemoryPool pool, CUstream stream) {
     struct request request = {address, bytes, pool, stream, call_pool_ptsz};
-    int card = card_of_pool(pool);
+    int card = card_of_pool(pool, stream);
     return passes(&request, card, true) ? call_pool_ptsz(&request) : allocate(&request, card);
 }
 

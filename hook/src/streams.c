@@ -111,17 +111,27 @@ struct stream_guard stream_enter(const struct stream *stream) {
     return (struct stream_guard){.capture = capture_guard_begin(), .pushed = push(stream->events_context)};
 }
 
-void stream_leave(struct stream_guard guard) {
+void streams_pop_context(bool pushed) {
     CUcontext ours;
-    if (guard.pushed) real.cuCtxPopCurrent_v2(&ours);
+    if (pushed) real.cuCtxPopCurrent_v2(&ours);
+}
+
+void stream_leave(struct stream_guard guard) {
+    streams_pop_context(guard.pushed);
     capture_guard_end(guard.capture);
+}
+
+bool streams_push_context(CUstream handle) {
+    CUcontext context;
+    if (handle == NULL || is_implicit(handle)) return false;
+    return real.cuStreamGetCtx(handle, &context) == CUDA_SUCCESS && push(context);
 }
 
 /* A stream belongs to the context it was made in, which need not be the current one. A green context may be current to one
  * thread only, so its primary one is taken for events. */
 static bool locate(struct identity *stream) {
     bool implicit = is_implicit(stream->handle);
-    CUcontext primary, ours;
+    CUcontext primary;
     CUgreenCtx green = NULL;
     if (implicit || real.cuStreamGetCtx(stream->handle, &stream->context) != CUDA_SUCCESS) {
         if (real.cuCtxGetCurrent(&stream->context) != CUDA_SUCCESS) return false;
@@ -132,7 +142,7 @@ static bool locate(struct identity *stream) {
         stream->events_context = primary;
     bool pushed = push(stream->events_context);
     stream->card = card_current();
-    if (pushed) real.cuCtxPopCurrent_v2(&ours);
+    streams_pop_context(pushed);
     return true;
 }
 

@@ -66,6 +66,10 @@ struct stream_guard {
 struct stream_guard stream_enter(const struct stream *stream);
 void stream_leave(struct stream_guard guard);
 
+/* Makes the context of an explicit stream current for a question; true: it has to be taken off again. */
+bool streams_push_context(CUstream handle);
+void streams_pop_context(bool pushed);
+
 /* Of batches.c, for endings.c; the stream owned. */
 bool stream_own_within(struct stream *stream, uint64_t patience_ns);
 void stream_close_batch(struct stream *stream);

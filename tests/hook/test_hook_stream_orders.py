@@ -61,6 +61,21 @@ def test_each_card_is_charged_what_ran_on_it(case: str) -> None:
         assert card.charged_ns == pytest.approx(card.true_ns, rel=MEASURED_SHARE)
 
 
+def output(case: str, *, hook: bool = True, memory_mib: tuple[int, int] = (16384, 16384)) -> str:
+    with Simulation(cards=2, env={"EGPU_SIM_CONTEXT_MIB": "1"}) as sim:
+        limits = [CardLimits(uuid, mib << 20, core_quota=0.9) for uuid, mib in zip(UUIDS, memory_mib, strict=True)]
+        region = make_region(sim.folder / "region", cards=limits)
+        return sim.run([building.client("stream_orders", "-lcuda"), case], hook=hook, region=region.path, rank=0)
+
+
+def test_memory_is_the_quota_of_the_streams_card() -> None:
+    assert output("pools_of_cards", memory_mib=(512, 1536)) == "small 2\nlarge 0\n"
+
+
+def test_errors_are_the_drivers_own() -> None:
+    assert output("without_context") == output("without_context", hook=False)
+
+
 COPY_FORMS = [
     "plain",
     "async",

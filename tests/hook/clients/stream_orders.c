@@ -183,6 +183,37 @@ static void copy_to_card_between(void) { waiting(COPY_TO_CARD, false); }
 static void copy_from_card_between(void) { waiting(COPY_FROM_CARD, false); }
 static void event_between_by_default(void) { waiting(EVENT, true); }
 
+/* The quota of the stream's card is asked, whichever is current. */
+static void pools_of_cards(void) {
+    for (int card = 0; card < CARDS; card++) {
+        CUdeviceptr address = 0;
+        CUstream stream = stream_of(card);
+        MUST(cuCtxSetCurrent(contexts[1 - card]));
+        say(card == 0 ? "small" : "large", cuMemAllocAsync(&address, 512 * MIB, stream));
+        if (address) MUST(cuMemFreeAsync(address, stream));
+        MUST(cuStreamSynchronize(stream));
+    }
+}
+
+/* Errors are the driver's own. */
+static void without_context(void) {
+    CUstream stream = stream_of(0);
+    CUevent event;
+    CUdeviceptr address = 0;
+    launch(0, stream, SHORT_US);
+    MUST(cuCtxSetCurrent(NULL));
+    say("launch", launch_shaped(0, stream, SHORT_US, 1));
+    say("default", launch_shaped(0, NULL, SHORT_US, 1));
+    say("event", cuEventCreate(&event, 0));
+    say("copy", cuMemcpyDtoD_v2(1, 1, 1 << 20));
+    say("fill", cuMemsetD8Async(1, 0, 1 << 20, stream));
+    say("unified", cuMemcpyAsync(1, 1, 1 << 20, stream));
+    say("synchronise", cuStreamSynchronize(stream));
+    say("allocate", cuMemAllocAsync(&address, 1 << 20, stream));
+    say("destroy", cuStreamDestroy_v2(stream));
+    say("again", cuStreamDestroy_v2(stream));
+}
+
 int main(int count, char **arguments) {
     static const struct memory_case cases[] = {
         {"by_other_context", by_other_context},
@@ -198,6 +229,8 @@ int main(int count, char **arguments) {
         {"copy_to_card_between", copy_to_card_between},
         {"copy_from_card_between", copy_from_card_between},
         {"event_between_by_default", event_between_by_default},
+        {"pools_of_cards", pools_of_cards},
+        {"without_context", without_context},
     };
     open_cards();
     return run_case(cases, sizeof cases / sizeof *cases, count, arguments);
