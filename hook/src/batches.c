@@ -36,13 +36,34 @@ static void end_batch(struct stream *stream) {
     stream_leave(guard);
 }
 
-/* The newest batch takes no more launches. */
-void stream_close_batch(struct stream *stream) {
+/* Its work may have ended before now: an event recorded now would hold the pause as well. */
+static bool ran_dry(struct stream *stream, uint64_t now_ns) {
+    if (now_ns < stream->work_end_ns || stream->ended || capture_holds(stream->handle)) return false;
+    struct capture_guard guard = capture_guard_begin();
+    bool dry = real.cuStreamQuery(stream->handle) == CUDA_SUCCESS;
+    capture_guard_end(guard);
+    return dry;
+}
+
+/* The newest batch takes no more launches. `here`: the caller is about to launch on this stream. */
+static void close_batch(struct stream *stream, bool here) {
     row_end(stream);
     if (!stream->open) return;
+    struct batch *batch = batch_at(stream, stream->last - 1);
     stream->open = 0;
-    if (!stream_is_implicit(stream)) end_batch(stream);
+    if (batch->ended || batch->unmeasured) return;
+    uint64_t now_ns = clock_now_ns();
+    batch->alone = (stream_is_implicit(stream) && !here) || ran_dry(stream, now_ns);
+    if (!batch->alone) {
+        end_batch(stream);
+        return;
+    }
+    stream->dry = 1;
+    struct gate *gate = gate_of_card(stream->card);
+    if (gate && now_ns > stream->work_end_ns) gate_guessed(gate, now_ns, now_ns - stream->work_end_ns);
 }
+
+void stream_close_batch(struct stream *stream) { close_batch(stream, false); }
 
 /* Held for no longer than a call of the driver by who owns it. */
 bool stream_own_within(struct stream *stream, uint64_t patience_ns) {
@@ -66,24 +87,39 @@ static bool others_active(struct gate *gate, uint32_t own, uint64_t since_ns) {
 
 static bool finished(CUevent event) { return real.cuEventQuery(event) == CUDA_SUCCESS; }
 
+/* Launches onto an empty stream are each worth two events, or charged as learned: a free container is held to nothing, so
+ * one in BATCH_NS is enough. */
+static bool unmeasured_now(struct stream *stream, const struct gate_pass *pass, bool busy) {
+    if (busy) stream->dry = 0;
+    if (!stream->dry || !pass->free || pass->learned_ns == 0 || pass->clean_wanted) return false;
+    if (pass->now_ns < stream->sampled_ns + BATCH_NS) return true;
+    stream->sampled_ns = pass->now_ns;
+    return false;
+}
+
+static bool has_place(const struct stream *stream) { return stream->last - stream->first < BATCHES_PER_STREAM - 1; }
+
 /* A new batch; false: all places are taken or the driver refuses the event. */
 static bool open_batch(struct stream *stream, const struct submission *submission) {
     const struct gate_pass *pass = &submission->pass;
-    if (stream->last - stream->first >= BATCHES_PER_STREAM - 1) return false;
+    if (!has_place(stream)) return false;
     struct batch *batch = batch_at(stream, stream->last), *before = batch_at(stream, stream->last - 1);
     /* Work that ends before this launch arrives leaves a gap that nobody can see: neither chained nor worth learning. */
     bool busy = stream->last != stream->first && !before->alone && !finished(before->end);
     bool behind = busy && stream->work_end_ns > pass->now_ns + CHAIN_NS, chained = behind && !stream->interrupted;
-    if (!chained && !record(&batch->begin, stream)) return false;
+    bool unmeasured = unmeasured_now(stream, pass, busy);
+    if (!chained && !unmeasured && !record(&batch->begin, stream)) return false;
     CUevent begin = batch->begin, end = batch->end;
     *batch = (struct batch){.begin = begin, .end = end, .from = chained ? before->end : begin, .key = pass->key};
     batch->submitted_ns = pass->now_ns;
     batch->idle_start = !behind;
+    batch->unmeasured = batch->alone = unmeasured;
     batch->ambiguous = busy && !behind;
     stream->interrupted = 0;
     batch->borrowed = pass->borrowed;
     batch->others_busy_ns = others_busy_ns(submission->gate, stream);
     batch->contended = others_active(submission->gate, stream->launches + 1, pass->now_ns);
+    batch->ended = !submission->pass.free && (stream_is_implicit(stream) || gate_measures_exactly(submission->gate, pass->now_ns));
     if (stream->others_busy_ns == 0) stream->others_busy_ns = batch->others_busy_ns;
     __atomic_store_n(&stream->last, stream->last + 1, __ATOMIC_RELAXED);
     stream->open = 1;
@@ -92,8 +128,9 @@ static bool open_batch(struct stream *stream, const struct submission *submissio
 
 static bool fits(const struct stream *stream, const struct gate_pass *pass) {
     const struct batch *batch = &stream->batches[(stream->last - 1) % BATCHES_PER_STREAM];
-    return stream->open && batch->launches < BATCH_LAUNCHES && batch->borrowed == pass->borrowed && !pass->probe &&
-           !pass->clean_wanted && pass->learned_ns != 0 && pass->now_ns < stream->work_end_ns;
+    uint64_t until_ns = batch->unmeasured ? batch->submitted_ns + BATCH_NS : stream->work_end_ns;
+    return batch->launches < BATCH_LAUNCHES && batch->borrowed == pass->borrowed && !pass->probe &&
+           !pass->clean_wanted && pass->learned_ns != 0 && pass->now_ns < until_ns;
 }
 
 void batches_before(struct submission *submission) {
@@ -103,9 +140,11 @@ void batches_before(struct submission *submission) {
     if (!stream_own_within(stream, submission->pass.learned_ns == 0 ? OWNED_NS_MAX : 0)) return;
     row_end(stream);
     bool open = streams_is(stream, submission->what.stream);
-    if (open && !fits(stream, &submission->pass)) {
+    /* With so much outstanding the stream is busy, and the newest batch may as well be a long one. */
+    bool joins = stream->open && (!has_place(stream) || fits(stream, &submission->pass));
+    if (open && !joins) {
         struct stream_guard guard = stream_enter(stream);
-        stream_close_batch(stream);
+        close_batch(stream, true);
         open = open_batch(stream, submission);
         stream_leave(guard);
     }
@@ -125,6 +164,12 @@ static void finish_unmeasured(struct submission *submission) {
                                .unknown = submission->pass.learned_ns == 0, .borrowed = submission->pass.borrowed};
     batch.span.elapsed_ns = batch.unknown ? UNMEASURED_NS : batch.learned_ns;
     gate_finish(submission->gate, &batch, 0);
+}
+
+static bool is_full(const struct stream *stream, const struct batch *batch, const struct gate_pass *pass) {
+    bool sampled = stream->dry && pass->free && !batch->unmeasured;
+    return batch->launches >= BATCH_LAUNCHES || batch->learned_ns >= BATCH_NS || batch->unknown || pass->probe ||
+           pass->clean_wanted || sampled;
 }
 
 void batches_after(struct submission *submission, CUresult result) {
@@ -148,12 +193,10 @@ void batches_after(struct submission *submission, CUresult result) {
         uint64_t from_ns = stream->work_end_ns > pass->now_ns ? stream->work_end_ns : pass->now_ns;
         stream->work_end_ns = from_ns + pass->learned_ns;
     }
-    if (stream_is_implicit(stream)) end_batch(stream);
-    if (batch->launches >= BATCH_LAUNCHES || batch->learned_ns >= BATCH_NS || batch->unknown || pass->probe ||
-        pass->clean_wanted)
-        stream_close_batch(stream);
-    else if (result == CUDA_SUCCESS)
-        row_begin(submission, batch);
+    bool full = has_place(stream) && is_full(stream, batch, pass);
+    if (batch->ended || (full && !batch->unmeasured)) end_batch(stream);
+    else if (result == CUDA_SUCCESS && !full) row_begin(submission, batch);
+    if (full) stream->open = 0;
     stream_release(stream);
 }
 
@@ -173,7 +216,8 @@ static int reap_first(struct stream *stream, struct gate *gate) {
     done.span.elapsed_ns = measured ? (uint64_t)((double)elapsed_ms * 1e6 + 0.5)
                                      : guess_ns > batch->elapsed_ns ? guess_ns : batch->elapsed_ns;
     if (!measured || batch->ambiguous) done.key = 0;
-    done.span.elapsed_ns -= batch->call_ns < done.span.elapsed_ns / 2 ? batch->call_ns : done.span.elapsed_ns / 2;
+    if (measured) /* the way to the card */
+        done.span.elapsed_ns -= batch->call_ns < done.span.elapsed_ns / 2 ? batch->call_ns : done.span.elapsed_ns / 2;
     done.span.contended = batch->contended || busy_ns != batch->others_busy_ns ||
                           others_active(gate, stream->launches, batch->submitted_ns);
     /* Peers are charged when their batches end, which may be between two of ours: so what they were charged counts from
@@ -202,7 +246,7 @@ static bool reap_stream(struct stream *stream, struct gate *gate, bool close) {
         return false;
     struct stream_guard guard = stream_enter(stream);
     uint64_t now_ns = clock_now_ns();
-    if (stream->open && (close || now_ns > stream->work_end_ns + OPEN_NS_MAX)) stream_close_batch(stream);
+    if (stream->open && (close || now_ns > stream->work_end_ns + OPEN_NS_MAX)) close_batch(stream, false);
     bool any = stream_reap(stream, gate);
     stream_leave(guard);
     stream_release(stream);
@@ -257,7 +301,7 @@ void batches_interrupt(CUstream handle) {
 void batches_close_stream(CUstream handle) {
     struct stream *stream = region_card_count() > 0 ? streams_find(handle) : NULL;
     if (!stream || !stream_own_within(stream, OWNED_NS_MAX)) return;
-    stream_close_batch(stream);
+    close_batch(stream, false);
     stream_release(stream);
 }
 

@@ -13,7 +13,7 @@
 #include "gate.h"
 
 #define BATCH_NS 200000ull
-#define BATCH_LAUNCHES 32u
+#define BATCH_LAUNCHES 128u
 #define BATCHES_PER_STREAM 64u   /* more outstanding ones are charged what they cost before */
 #define STREAMS_MAX 4096u        /* power of two; further streams likewise */
 

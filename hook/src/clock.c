@@ -6,11 +6,25 @@
 #include <linux/futex.h>
 #include <sys/syscall.h>
 #include <time.h>
+#include <stdbool.h>
 #include <unistd.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 #include "loader.h"
 
 #define NS_PER_SECOND 1000000000ull
+#define RATE_BITS 32
+#define RATE_ONE 4294967296.0          /* two to the power of RATE_BITS */
+#define RATE_NONE UINT64_MAX
+#define RATE_MAX (1000ull << RATE_BITS) /* a tick is no longer than a microsecond */
+#define RATE_NS_MIN 1000000ull
+#define RATE_NS_MAX NS_PER_SECOND
+#define RATE_WIDTHS 64                 /* the readings are so many times more exact than what lies between them */
+#define GLANCE_TICKS_MAX (1ull << 22)  /* milliseconds on any machine: more is no glance, and less cannot overflow */
+#define CPUID_POWER 0x80000007u
+#define CPUID_TSC_INVARIANT (1u << 8)
 
 /* What the simulated driver of the tests exports; a real driver has none of it. */
 static struct {
@@ -49,6 +63,77 @@ uint64_t clock_now_ns(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * NS_PER_SECOND + (uint64_t)now.tv_nsec;
+}
+
+/* A counter of the processor, the same on all of its cores, that every program may read. */
+static uint64_t ticks_now(void) {
+#if defined(__x86_64__)
+    return __builtin_ia32_rdtsc();
+#elif defined(__aarch64__)
+    uint64_t ticks;
+    __asm__ volatile("mrs %0, cntvct_el0" : "=r"(ticks));
+    return ticks;
+#else
+    return 0;
+#endif
+}
+
+static bool ticks_are_steady(void) {
+#if defined(__x86_64__)
+    unsigned int a, b, c, d;
+    return __get_cpuid(CPUID_POWER, &a, &b, &c, &d) && (d & CPUID_TSC_INVARIANT) != 0;
+#elif defined(__aarch64__)
+    return true;
+#else
+    return false;
+#endif
+}
+
+/* Nanoseconds of one tick, times RATE_ONE. 0: not known yet, RATE_NONE: never will be. */
+static uint64_t rate;
+
+struct reading {
+    uint64_t ns, ticks, width; /* how exactly the two belong together, in ticks */
+};
+
+static struct reading read_both(void) {
+    uint64_t before = ticks_now(), ns = clock_now_ns(), after = ticks_now();
+    return (struct reading){ns, before, after - before};
+}
+
+/* Held against the clock over a millisecond or more. A reading that was interrupted is no use: another one will come. */
+static void find_rate(struct reading now) {
+    static struct reading first;
+    static uint32_t busy;
+    if (__atomic_exchange_n(&busy, 1, __ATOMIC_ACQUIRE) != 0) return;
+    if (!ticks_are_steady() || clock_kind() != KIND_WALL) {
+        if (clock_kind() != KIND_UNKNOWN) __atomic_store_n(&rate, RATE_NONE, __ATOMIC_RELAXED);
+    } else if (first.ns == 0 || now.ticks <= first.ticks || now.ns - first.ns > RATE_NS_MAX) {
+        first = now;
+    } else if (now.ns - first.ns > RATE_NS_MIN) {
+        uint64_t ticks = now.ticks - first.ticks;
+        uint64_t found = (uint64_t)((double)(now.ns - first.ns) / (double)ticks * RATE_ONE);
+        if ((first.width + now.width) * RATE_WIDTHS < ticks && found > 0 && found < RATE_MAX)
+            __atomic_store_n(&rate, found, __ATOMIC_RELAXED);
+        first = (struct reading){0};
+    }
+    __atomic_store_n(&busy, 0, __ATOMIC_RELEASE);
+}
+
+struct clock_glance clock_glance_begin(void) {
+    uint64_t known = __atomic_load_n(&rate, __ATOMIC_RELAXED);
+    if (known == RATE_NONE) return (struct clock_glance){0};
+    struct reading now = read_both();
+    if (known == 0) find_rate(now);
+    return (struct clock_glance){now.ns, now.ticks};
+}
+
+uint64_t clock_glance_ns(const struct clock_glance *from) {
+    uint64_t known = __atomic_load_n(&rate, __ATOMIC_RELAXED);
+    if (known == 0 || known == RATE_NONE) return clock_now_ns();
+    /* Backwards is forwards by much here: a counter that was moved. */
+    uint64_t ticks = ticks_now() - from->ticks;
+    return __builtin_expect(ticks < GLANCE_TICKS_MAX, 1) ? from->ns + (ticks * known >> RATE_BITS) : clock_now_ns();
 }
 
 int clock_wait(struct clock_point point, uint32_t expected, uint64_t deadline_ns) {

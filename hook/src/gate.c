@@ -14,6 +14,8 @@
 #define GAP_NS 10000ull           /* from the call to the card on an empty stream: a real launch takes 3 to 8 us */
 #define PROBE_ALONE_NS 500000ull
 #define REAP_NS 50000ull
+#define GUESSED_PARTS 50
+#define GUESSED_NS_MAX (200 * THROTTLE_MS)
 #define ROW_NS_LOW 50000ull       /* of the millisecond that high may have to wait */
 
 static struct gate *gates[EGPU_CARD_COUNT_MAX];
@@ -32,14 +34,9 @@ static struct gate *make_gate(int card) {
     return nobody;
 }
 
-static bool alone(int card) { return region_page(card) == NULL || neighbours_count(card) == 0; }
-
 struct gate *gate_of_card(int card) {
     if (card < 0 || card >= (int)EGPU_CARD_COUNT_MAX) return NULL;
-    const struct egpu_card_limits *limits = region_limits(card);
-    if (!limits) return NULL;
-    struct throttle_limits own = surroundings_limits(limits);
-    if (!throttle_limited(&own) && own.priority == THROTTLE_HIGH && alone(card)) return NULL;
+    if (!region_limits(card)) return NULL;
     struct gate *gate = __atomic_load_n(&gates[card], __ATOMIC_ACQUIRE);
     return gate ? gate : make_gate(card);
 }
@@ -178,6 +175,11 @@ static void reap_when_due(struct gate *gate, uint64_t now_ns) {
     batches_reap(gate, false);
 }
 
+static bool is_free(const struct gate *gate, const struct throttle_limits *limits) {
+    const struct egpu_card_limits *all = region_limits(gate->card);
+    return limits->priority == THROTTLE_HIGH && !throttle_limited(limits) && all && !all->oversubscription;
+}
+
 void gate_enter(struct gate *gate, uint64_t key, struct gate_pass *pass) {
     struct surroundings around;
     struct throttle_decision decision;
@@ -204,6 +206,7 @@ void gate_enter(struct gate *gate, uint64_t key, struct gate_pass *pass) {
         wait_in_gate(gate, &around, &decision, &ask);
     }
     pass->borrowed = decision.borrowed;
+    pass->free = is_free(gate, &around.limits);
     take(gate, &around, pass, &decision);
 }
 
@@ -214,38 +217,42 @@ static void remove_ahead(struct gate *gate, uint64_t learned_ns, uint32_t launch
 }
 
 /* A row holds high priority up by as much as it is long; and it hides from others that more is submitted. */
-uint32_t gate_row_launches(struct gate *gate, const struct gate_pass *pass) {
+uint64_t gate_row_ns(struct gate *gate, const struct gate_pass *pass) {
     const struct egpu_card_limits *limits = region_limits(gate->card);
     if (!limits || limits->oversubscription || __atomic_load_n(&gate->probing, __ATOMIC_ACQUIRE)) return 0;
     if (pass->learned_ns == 0 || pass->clean_wanted) return 0;
-    uint64_t work_ns = limits->priority == THROTTLE_LOW ? ROW_NS_LOW : BATCH_NS;
-    return (uint32_t)least(work_ns / pass->learned_ns, BATCH_LAUNCHES);
+    return limits->priority == THROTTLE_LOW ? ROW_NS_LOW : BATCH_NS;
 }
 
-void gate_grant(struct gate *gate, const struct gate_pass *pass, uint32_t launches) {
+/* A kernel may have been longer than learned meanwhile, and nobody saw it: for GUESSED_PARTS times as long that cannot
+ * happen again, so what a tenant gains by it is a fiftieth of the time. */
+void gate_guessed(struct gate *gate, uint64_t now_ns, uint64_t unknown_ns) {
+    raise_to(&gate->exact_until_ns, now_ns + least(unknown_ns, GUESSED_NS_MAX) * GUESSED_PARTS);
+}
+
+bool gate_measures_exactly(struct gate *gate, uint64_t now_ns) { return now_ns < load(&gate->exact_until_ns); }
+
+void gate_grant(struct gate *gate, const struct gate_pass *pass, uint64_t cost_ns) {
     struct surroundings around;
-    uint64_t cost_ns = pass->learned_ns * launches;
     surroundings_look(gate, &around);
     pthread_mutex_lock(&gate->lock);
-    __atomic_store_n(&gate->launches, gate->launches + launches, __ATOMIC_RELAXED);
     gate->ahead_ns += cost_ns;
     gate->work_end_ns += cost_ns;
     pthread_mutex_unlock(&gate->lock);
     throttle_charge(around.bucket, (int64_t)cost_ns, pass->borrowed);
     surroundings_tell(gate, &around, pass->now_ns, load(&gate->busy_until_ns) + cost_ns);
-    struct egpu_slot_card *slot = region_slot_card(gate->card);
-    if (slot) add(&slot->launch_count, launches);
 }
 
-void gate_return(struct gate *gate, uint64_t cost_ns, uint32_t launches, bool borrowed) {
+void gate_return(struct gate *gate, uint64_t unused_ns, uint32_t launches, bool borrowed) {
     struct egpu_slot_card *slot = region_slot_card(gate->card);
     struct egpu_card_usage *usage = region_card_usage(gate->card);
     pthread_mutex_lock(&gate->lock);
-    remove_ahead(gate, cost_ns, launches, 0);
-    gate->work_end_ns -= least(gate->work_end_ns, cost_ns);
+    remove_ahead(gate, unused_ns, 0, 0);
+    __atomic_store_n(&gate->launches, gate->launches + launches, __ATOMIC_RELAXED);
+    gate->work_end_ns -= least(gate->work_end_ns, unused_ns);
     pthread_mutex_unlock(&gate->lock);
-    if (usage) throttle_charge((struct throttle_bucket *)usage->bucket, -(int64_t)cost_ns, borrowed);
-    if (slot) add(&slot->launch_count, (uint64_t)0 - launches);
+    if (usage) throttle_charge((struct throttle_bucket *)usage->bucket, -(int64_t)unused_ns, borrowed);
+    if (slot) add(&slot->launch_count, launches);
 }
 
 void gate_undo(struct gate *gate, const struct gate_pass *pass) {

@@ -25,6 +25,7 @@ struct gate {
     uint64_t busy_until_ns;  /* what this process wrote to the page last */
     uint64_t probe_started_ns;
     uint64_t probe_period_ns;
+    uint64_t exact_until_ns; /* each launch is followed by an event, see gate_guessed */
     uint64_t reap_at_ns;     /* finished batches are looked for then */
     uint32_t launches;       /* not known to be finished */
     uint32_t unknown;        /* of those, never measured */
@@ -39,6 +40,7 @@ struct gate_pass {
     bool borrowed;
     bool probe;
     bool clean_wanted;
+    bool free;               /* of a container that is held to nothing: only measured */
 };
 
 /* What a finished batch says of itself. */
@@ -52,16 +54,19 @@ struct gate_batch {
     bool idle_start;         /* the stream was empty before it, so the way from the call to the card is in its time */
 };
 
-/* NULL: nothing to hold back and nobody to tell. */
+/* NULL: not a card of this container. */
 struct gate *gate_of_card(int card);
 /* Waits until the launch may pass; reaps finished batches meanwhile. The launch counts as outstanding from here on. */
 void gate_enter(struct gate *gate, uint64_t key, struct gate_pass *pass);
-/* `launches` more of the same, each at the learned cost, to be submitted without asking. */
-void gate_grant(struct gate *gate, const struct gate_pass *pass, uint32_t launches);
-/* Some of them were not submitted. */
-void gate_return(struct gate *gate, uint64_t cost_ns, uint32_t launches, bool borrowed);
-/* How many of the same may go without asking: few while somebody of higher priority may come. */
-uint32_t gate_row_launches(struct gate *gate, const struct gate_pass *pass);
+/* So much more work is to be submitted without asking. */
+void gate_grant(struct gate *gate, const struct gate_pass *pass, uint64_t cost_ns);
+/* Of a grant: what was not submitted, and how many launches the rest was. */
+void gate_return(struct gate *gate, uint64_t unused_ns, uint32_t launches, bool borrowed);
+/* How much may go without asking: little while somebody of higher priority may come. */
+uint64_t gate_row_ns(struct gate *gate, const struct gate_pass *pass);
+/* Work ended at some moment of the last `unknown_ns` and was charged as learned. */
+void gate_guessed(struct gate *gate, uint64_t now_ns, uint64_t unknown_ns);
+bool gate_measures_exactly(struct gate *gate, uint64_t now_ns);
 /* The launch failed: as if it had never been. */
 void gate_undo(struct gate *gate, const struct gate_pass *pass);
 /* Returns what was charged. */

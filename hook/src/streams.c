@@ -183,6 +183,9 @@ void streams_forget(struct stream *stream) {
     stream->holder = 0;
     stream->interrupted = 0;
     __atomic_store_n(&stream->ended, 0, __ATOMIC_RELAXED);
+    stream->dry = 0;
+    stream->sampled_ns = 0;
+    memset(stream->known, 0, sizeof stream->known);
     __atomic_store_n(&stream->gone, 1, __ATOMIC_RELEASE);
 }
 
@@ -191,7 +194,7 @@ void streams_after_fork(void) {
     for (struct stream *stream = all; stream; stream = stream->next) {
         stream_release(stream);
         stream->row_serial++;
-        stream->row_left = 0;
+        stream->row_used = 0;
         stream->row_gate = NULL;
         memset(stream->batches, 0, sizeof stream->batches);
         streams_forget(stream);

@@ -17,6 +17,17 @@ struct batch {
     bool borrowed, contended, idle_start, ambiguous;
     bool alone;                 /* no end event: charged as learned, or more if `elapsed_ns` says so */
     uint64_t elapsed_ns;
+    bool ended;                 /* its end is recorded after each launch: nothing to do when it closes */
+    bool unmeasured;            /* meant to have no events at all */
+};
+
+#define KNOWN_COSTS 128u        /* power of two */
+
+/* What a kernel costs as the gate knew a moment ago. Written by the stream's owner, read by who has its row. */
+struct known_cost {
+    const void *function;
+    uint64_t grid, block;
+    uint64_t cost_ns, until_ns;
 };
 
 struct stream {
@@ -37,11 +48,14 @@ struct stream {
     uint64_t busy_ns;           /* charged to this stream */
     uint32_t launches;          /* outstanding */
     struct stream *next;        /* of all ever made: they are reused, never freed */
+    uint32_t dry;               /* its work was found finished before its end was recorded */
+    uint64_t sampled_ns;        /* the last launch measured by itself because of that */
     /* Launches granted in advance: see rows.h. */
     uint32_t row_serial;        /* changes when a row ends */
-    int32_t row_left;
-    uint64_t row_cost_ns;       /* of one launch */
+    uint64_t row_granted_ns;
+    uint64_t row_used;          /* launches and time together, see rows.c */
     struct gate *row_gate;
+    struct known_cost known[KNOWN_COSTS];
     struct batch batches[BATCHES_PER_STREAM];
 };
 

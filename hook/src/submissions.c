@@ -13,17 +13,14 @@ void submission_begin(struct submission *submission, CUstream stream, const void
                       uint64_t block) {
     submission->gate = NULL;
     struct row_key what = {stream, function, grid, block};
-    if (row_goes_on(&what)) return;
-    if (region_state() != REGION_READY || submissions_in_callback || capture_holds(stream)) return;
+    /* Before the row: a stream that records has nothing to do with the time of the card. */
+    if (capture_holds(stream) || row_goes_on(&what)) return;
+    if (region_state() != REGION_READY || submissions_in_callback) return;
     submission->stream = streams_find(stream);
     int card = submission->stream ? streams_card(submission->stream) : card_current();
     oversubscription_gate(card);
     struct gate *gate = gate_of_card(card);
-    if (!gate) {
-        const struct egpu_card_limits *limits = region_limits(card);
-        if (limits && !limits->oversubscription) row_unlimited(stream);
-        return;
-    }
+    if (!gate) return;
     gate_enter(gate, costs_key(function, grid, block), &submission->pass);
     submission->gate = gate;
     submission->what = what;
