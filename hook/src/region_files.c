@@ -30,7 +30,8 @@ static void *map_descriptor(int descriptor, size_t bytes, bool writable) {
 }
 
 void *region_map(const char *path, size_t bytes, bool writable) {
-    int descriptor = open(path, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC);
+    /* Without O_NONBLOCK a neighbour with a lease on its page (fcntl(2)) would hold us up for 45 s. */
+    int descriptor = open(path, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK);
     if (descriptor < 0)
         return NULL;
     void *address = map_descriptor(descriptor, bytes, writable);

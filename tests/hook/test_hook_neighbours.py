@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import signal
 import struct
 import subprocess
 import time
@@ -204,6 +206,18 @@ def test_a_page_cut_off_is_idle_and_the_others_are_seen(program: Path, tmp_path:
             assert {index: row["busy_until_ns"] for index, row in peers.items()} == {
                 index: 0 if index == attacked else DAY + index for index in (1, 2, 3)
             }
+
+
+def test_a_lease_on_a_page_holds_up_nobody(program: Path, tmp_path: Path) -> None:
+    """Who opens a file that somebody has a write lease on waits for 45 s, unless it says that it will not."""
+    card = make_card(tmp_path, *[CONTAINER] * 3)
+    card.say(1, busy_until_ns=DAY)
+    card.say(2, busy_until_ns=DAY)
+    with card.page(1).open("r+b") as file, looking(program, card) as container:
+        fcntl.fcntl(file, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        _, peers = container.look(DAY)
+        assert [row["busy_until_ns"] for row in peers.values()] == [0, DAY]
 
 
 def test_a_child_looks_for_itself(program: Path, tmp_path: Path) -> None:
