@@ -4,7 +4,7 @@
 
 Held against cuda.h and cudaTypedefs.h of CUDA 12.8 and 13.0: the list of functions, version and per-thread flag of each
 form, its parameter types, and against the compiler's own view the sizes and offsets of the structs in
-src/driver_structs.h and src/driver_nvml.h and the values in src/driver_values.h.
+src/driver_structs.h, src/driver_objects.h and src/driver_nvml.h and the values in src/driver_values.h.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def members(header: str) -> list[tuple[str, str]]:
 
 def _structs(header: str) -> Iterator[tuple[str, str]]:
     """(what is between the braces, name) of every `typedef struct {...} name;`."""
-    for start in re.finditer(r"typedef struct \{", header):
+    for start in re.finditer(r"typedef (?:struct|union) \{", header):
         depth, end = 1, start.end()
         while depth:
             depth += {"{": 1, "}": -1}.get(header[end], 0)
@@ -173,7 +173,7 @@ def layouts(include: Path, header: str, ours: tuple[str, ...], folder: Path) -> 
 def check(release: Release, cache: Path) -> list[str]:
     runtime, nvml = fetch(release.runtime, cache), fetch(release.nvml, cache)
     wrong = functions(release, runtime)
-    wrong += layouts(runtime, "cuda.h", ("driver.h", "driver_structs.h", "driver_values.h"), cache)
+    wrong += layouts(runtime, "cuda.h", ("driver.h", "driver_structs.h", "driver_objects.h", "driver_values.h"), cache)
     wrong += layouts(nvml, "nvml.h", ("driver_nvml.h",), cache)
     return wrong
 

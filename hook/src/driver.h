@@ -164,5 +164,6 @@ typedef unsigned int CUtensorMapSwizzle;
 
 #include "driver_values.h"
 #include "driver_structs.h"
+#include "driver_objects.h"
 
 #endif

@@ -254,31 +254,13 @@ typedef struct {
 // Only pointed at.
 typedef struct CUDA_ARRAY3D_DESCRIPTOR_v1 CUDA_ARRAY3D_DESCRIPTOR_v1;
 typedef struct CUDA_ARRAY_DESCRIPTOR_v1 CUDA_ARRAY_DESCRIPTOR_v1;
-typedef struct CUDA_ARRAY_SPARSE_PROPERTIES CUDA_ARRAY_SPARSE_PROPERTIES;
-typedef struct CUDA_BATCH_MEM_OP_NODE_PARAMS CUDA_BATCH_MEM_OP_NODE_PARAMS;
-typedef struct CUDA_EXTERNAL_MEMORY_HANDLE_DESC CUDA_EXTERNAL_MEMORY_HANDLE_DESC;
-typedef struct CUDA_EXTERNAL_MEMORY_MIPMAPPED_ARRAY_DESC CUDA_EXTERNAL_MEMORY_MIPMAPPED_ARRAY_DESC;
-typedef struct CUDA_EXTERNAL_SEMAPHORE_HANDLE_DESC CUDA_EXTERNAL_SEMAPHORE_HANDLE_DESC;
-typedef struct CUDA_EXTERNAL_SEMAPHORE_SIGNAL_PARAMS CUDA_EXTERNAL_SEMAPHORE_SIGNAL_PARAMS;
-typedef struct CUDA_EXTERNAL_SEMAPHORE_WAIT_PARAMS CUDA_EXTERNAL_SEMAPHORE_WAIT_PARAMS;
-typedef struct CUDA_EXT_SEM_SIGNAL_NODE_PARAMS CUDA_EXT_SEM_SIGNAL_NODE_PARAMS;
-typedef struct CUDA_EXT_SEM_WAIT_NODE_PARAMS CUDA_EXT_SEM_WAIT_NODE_PARAMS;
 typedef struct CUDA_MEMCPY2D_v1 CUDA_MEMCPY2D_v1;
 typedef struct CUDA_MEMCPY3D_v1 CUDA_MEMCPY3D_v1;
-typedef struct CUDA_RESOURCE_DESC CUDA_RESOURCE_DESC;
-typedef struct CUDA_RESOURCE_VIEW_DESC CUDA_RESOURCE_VIEW_DESC;
-typedef struct CUDA_TEXTURE_DESC CUDA_TEXTURE_DESC;
 typedef struct CUarrayMapInfo CUarrayMapInfo;
 typedef struct CUcheckpointCheckpointArgs CUcheckpointCheckpointArgs;
 typedef struct CUcheckpointLockArgs CUcheckpointLockArgs;
 typedef struct CUcheckpointRestoreArgs CUcheckpointRestoreArgs;
 typedef struct CUcheckpointUnlockArgs CUcheckpointUnlockArgs;
-typedef struct CUdevResource CUdevResource;
-typedef union CUkernelNodeAttrValue CUkernelNodeAttrValue;
 typedef struct CUmemDecompressParams CUmemDecompressParams;
-typedef struct CUmulticastObjectProp CUmulticastObjectProp;
-typedef union CUstreamAttrValue CUstreamAttrValue;
-typedef union CUstreamBatchMemOpParams CUstreamBatchMemOpParams;
-typedef struct CUtensorMap CUtensorMap;
 
 #endif

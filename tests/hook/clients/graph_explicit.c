@@ -3,22 +3,10 @@
 #include <string.h>
 
 #include "driver_calls.h"
+#include "expect.h"
 
 #define WORDS 1024
 #define BYTES (WORDS * sizeof(float))
-
-static int failures;
-
-static void expect(long got, long wanted, const char *what, int line)
-{
-    if (got == wanted)
-        return;
-    failures++;
-    printf("line %d: %s is %ld, not %ld\n", line, what, got, wanted);
-}
-
-#define EXPECT(got, wanted) expect((long)(got), (long)(wanted), #got, __LINE__)
-#define DO(call) EXPECT(call, CUDA_SUCCESS)
 
 static CUmodule module;
 static CUcontext context;

@@ -62,6 +62,11 @@ static CUresult submit_node(struct sim_stream *branch, const struct CUgraphNode_
         return sim_cuEventRecord(node->event, handle);
     case CU_GRAPH_NODE_TYPE_WAIT_EVENT:
         return sim_cuStreamWaitEvent(handle, node->event, 0);
+    case CU_GRAPH_NODE_TYPE_BATCH_MEM_OP:
+        return sim_memory_operations_launch(branch, node);
+    case CU_GRAPH_NODE_TYPE_EXT_SEMAS_SIGNAL:
+    case CU_GRAPH_NODE_TYPE_EXT_SEMAS_WAIT:
+        return sim_semaphores_launch(branch, node);
     case CU_GRAPH_NODE_TYPE_EMPTY:
     case CU_GRAPH_NODE_TYPE_GRAPH:
         return CUDA_SUCCESS;

@@ -7,71 +7,11 @@
 #include "graphs.h"
 #include "simulated.h"
 
-struct builder {
-    struct sim_stream stream;
-    struct sim_capture capture;
-};
-
-static CUresult begin(struct builder *builder, CUgraph graph, const CUgraphNode *after, size_t count)
-{
-    CUresult result = sim_enter(SIM_CALL_OTHER);
-
-    memset(builder, 0, sizeof(*builder));
-    if (result != CUDA_SUCCESS)
-        return result;
-    if (sim_graph_of(graph) == NULL || (count > 0 && after == NULL))
-        return CUDA_ERROR_INVALID_VALUE;
-    for (size_t index = 0; index < count; index++) {
-        if (sim_node_of(after[index]) == NULL)
-            return CUDA_ERROR_INVALID_VALUE;
-        sim_nodes_append(&builder->stream.after, after[index]);
-    }
-    builder->stream.magic = SIM_STREAM_MAGIC;
-    builder->stream.flags = CU_STREAM_NON_BLOCKING;
-    builder->stream.context = sim_context_current();
-    if (builder->stream.context == NULL)
-        builder->stream.context = sim_context_first();
-    if (builder->stream.context == NULL)
-        return CUDA_ERROR_INVALID_CONTEXT;
-    builder->stream.capture = &builder->capture;
-    builder->capture.graph = graph;
-    builder->capture.mode = CU_STREAM_CAPTURE_MODE_RELAXED;
-    builder->capture.thread = pthread_self();
-    builder->capture.origin = &builder->stream;
-    return CUDA_SUCCESS;
-}
-
-static CUresult end(struct builder *builder, CUresult result, CUgraphNode *made)
-{
-    if (result == CUDA_SUCCESS && made != NULL)
-        *made = builder->stream.after.nodes[0];
-    sim_nodes_clear(&builder->stream.after);
-    return result;
-}
-
-/* Keeps the parameters of a node for those who ask for them later. */
-static void keep(struct builder *builder, CUresult result, const void *parameters, size_t bytes)
-{
-    struct sim_operation *operation;
-
-    if (result != CUDA_SUCCESS)
-        return;
-    operation = &builder->stream.after.nodes[0]->operation;
-    free((void *)(uintptr_t)operation->details);
-    operation->details = sim_copied(parameters, bytes);
-    operation->details_bytes = operation->details != NULL ? bytes : 0;
-}
-
-static CUstream handle(struct builder *builder)
-{
-    return (CUstream)(void *)&builder->stream;
-}
-
 CUresult sim_cuGraphAddKernelNode_v2(CUgraphNode *made, CUgraph graph, const CUgraphNode *after, size_t count,
                                      const CUDA_KERNEL_NODE_PARAMS *parameters)
 {
-    struct builder builder;
-    CUresult result = parameters != NULL ? begin(&builder, graph, after, count) : CUDA_ERROR_INVALID_VALUE;
+    struct sim_builder builder;
+    CUresult result = parameters != NULL ? sim_builder_begin(&builder, graph, after, count) : CUDA_ERROR_INVALID_VALUE;
     CUfunction function;
 
     if (result != CUDA_SUCCESS)
@@ -79,9 +19,9 @@ CUresult sim_cuGraphAddKernelNode_v2(CUgraphNode *made, CUgraph graph, const CUg
     function = parameters->func != NULL ? parameters->func : (CUfunction)(void *)parameters->kern;
     result = sim_cuLaunchKernel(function, parameters->gridDimX, parameters->gridDimY, parameters->gridDimZ,
                                 parameters->blockDimX, parameters->blockDimY, parameters->blockDimZ,
-                                parameters->sharedMemBytes, handle(&builder), parameters->kernelParams,
+                                parameters->sharedMemBytes, sim_builder_stream(&builder), parameters->kernelParams,
                                 parameters->extra);
-    return end(&builder, result, made);
+    return sim_builder_end(&builder, result, made);
 }
 
 CUresult sim_cuGraphAddKernelNode(CUgraphNode *made, CUgraph graph, const CUgraphNode *after, size_t count,
@@ -98,15 +38,15 @@ CUresult sim_cuGraphAddKernelNode(CUgraphNode *made, CUgraph graph, const CUgrap
 CUresult sim_cuGraphAddMemcpyNode(CUgraphNode *made, CUgraph graph, const CUgraphNode *after, size_t count,
                                   const CUDA_MEMCPY3D *parameters, CUcontext context)
 {
-    struct builder builder;
-    CUresult result = parameters != NULL ? begin(&builder, graph, after, count) : CUDA_ERROR_INVALID_VALUE;
+    struct sim_builder builder;
+    CUresult result = parameters != NULL ? sim_builder_begin(&builder, graph, after, count) : CUDA_ERROR_INVALID_VALUE;
 
     (void)context;
     if (result != CUDA_SUCCESS)
         return result;
-    result = sim_cuMemcpy3DAsync_v2(parameters, handle(&builder));
-    keep(&builder, result, parameters, sizeof(*parameters));
-    return end(&builder, result, made);
+    result = sim_cuMemcpy3DAsync_v2(parameters, sim_builder_stream(&builder));
+    sim_builder_keep(&builder, result, parameters, sizeof(*parameters));
+    return sim_builder_end(&builder, result, made);
 }
 
 static CUresult set_memory(const CUDA_MEMSET_NODE_PARAMS *parameters, CUstream stream)
@@ -131,38 +71,38 @@ static CUresult set_memory(const CUDA_MEMSET_NODE_PARAMS *parameters, CUstream s
 CUresult sim_cuGraphAddMemsetNode(CUgraphNode *made, CUgraph graph, const CUgraphNode *after, size_t count,
                                   const CUDA_MEMSET_NODE_PARAMS *parameters, CUcontext context)
 {
-    struct builder builder;
-    CUresult result = parameters != NULL ? begin(&builder, graph, after, count) : CUDA_ERROR_INVALID_VALUE;
+    struct sim_builder builder;
+    CUresult result = parameters != NULL ? sim_builder_begin(&builder, graph, after, count) : CUDA_ERROR_INVALID_VALUE;
 
     (void)context;
     if (result != CUDA_SUCCESS)
         return result;
-    result = set_memory(parameters, handle(&builder));
-    keep(&builder, result, parameters, sizeof(*parameters));
-    return end(&builder, result, made);
+    result = set_memory(parameters, sim_builder_stream(&builder));
+    sim_builder_keep(&builder, result, parameters, sizeof(*parameters));
+    return sim_builder_end(&builder, result, made);
 }
 
 CUresult sim_cuGraphAddHostNode(CUgraphNode *made, CUgraph graph, const CUgraphNode *after, size_t count,
                                 const CUDA_HOST_NODE_PARAMS *parameters)
 {
-    struct builder builder;
-    CUresult result = parameters != NULL ? begin(&builder, graph, after, count) : CUDA_ERROR_INVALID_VALUE;
+    struct sim_builder builder;
+    CUresult result = parameters != NULL ? sim_builder_begin(&builder, graph, after, count) : CUDA_ERROR_INVALID_VALUE;
 
     if (result != CUDA_SUCCESS)
         return result;
-    return end(&builder, sim_cuLaunchHostFunc(handle(&builder), parameters->fn, parameters->userData), made);
+    return sim_builder_end(&builder, sim_cuLaunchHostFunc(sim_builder_stream(&builder), parameters->fn, parameters->userData), made);
 }
 
 /* A node that only its graph knows: empty, child graph, event. */
 static CUresult add_plain(CUgraphNode *made, CUgraph graph, const CUgraphNode *after, size_t count, unsigned type)
 {
     struct sim_operation operation = {.kind = SIM_JOIN, .node_type = (int)type};
-    struct builder builder;
-    CUresult result = made != NULL ? begin(&builder, graph, after, count) : CUDA_ERROR_INVALID_VALUE;
+    struct sim_builder builder;
+    CUresult result = made != NULL ? sim_builder_begin(&builder, graph, after, count) : CUDA_ERROR_INVALID_VALUE;
 
     if (result != CUDA_SUCCESS)
         return result;
-    return end(&builder, sim_capture_add(&builder.stream, &operation), made);
+    return sim_builder_end(&builder, sim_capture_add(&builder.stream, &operation), made);
 }
 
 CUresult sim_cuGraphAddEmptyNode(CUgraphNode *made, CUgraph graph, const CUgraphNode *after, size_t count)
@@ -217,29 +157,29 @@ CUresult sim_cuGraphAddEventWaitNode(CUgraphNode *made, CUgraph graph, const CUg
 CUresult sim_cuGraphAddMemAllocNode(CUgraphNode *made, CUgraph graph, const CUgraphNode *after, size_t count,
                                     CUDA_MEM_ALLOC_NODE_PARAMS *parameters)
 {
-    struct builder builder;
-    CUresult result = parameters != NULL ? begin(&builder, graph, after, count) : CUDA_ERROR_INVALID_VALUE;
+    struct sim_builder builder;
+    CUresult result = parameters != NULL ? sim_builder_begin(&builder, graph, after, count) : CUDA_ERROR_INVALID_VALUE;
 
     if (result != CUDA_SUCCESS)
         return result;
-    result = sim_cuMemAllocAsync(&parameters->dptr, parameters->bytesize, handle(&builder));
+    result = sim_cuMemAllocAsync(&parameters->dptr, parameters->bytesize, sim_builder_stream(&builder));
     if (result == CUDA_SUCCESS)
         builder.stream.after.nodes[0]->memory = parameters->dptr;
-    return end(&builder, result, made);
+    return sim_builder_end(&builder, result, made);
 }
 
 CUresult sim_cuGraphAddMemFreeNode(CUgraphNode *made, CUgraph graph, const CUgraphNode *after, size_t count,
                                    CUdeviceptr pointer)
 {
-    struct builder builder;
-    CUresult result = begin(&builder, graph, after, count);
+    struct sim_builder builder;
+    CUresult result = sim_builder_begin(&builder, graph, after, count);
 
     if (result != CUDA_SUCCESS)
         return result;
-    result = sim_cuMemFreeAsync(pointer, handle(&builder));
+    result = sim_cuMemFreeAsync(pointer, sim_builder_stream(&builder));
     if (result == CUDA_SUCCESS)
         builder.stream.after.nodes[0]->memory = pointer;
-    return end(&builder, result, made);
+    return sim_builder_end(&builder, result, made);
 }
 
 CUresult sim_cuGraphMemAllocNodeGetParams(CUgraphNode node, CUDA_MEM_ALLOC_NODE_PARAMS *parameters)
@@ -263,6 +203,8 @@ CUresult sim_cuGraphMemFreeNodeGetParams(CUgraphNode node, CUdeviceptr *pointer)
 CUresult sim_cuGraphAddNode_v2(CUgraphNode *made, CUgraph graph, const CUgraphNode *after,
                                const CUgraphEdgeData *edges, size_t count, CUgraphNodeParams *parameters)
 {
+    const void *more = parameters != NULL ? parameters->reserved1 : NULL; /* what the union does not name */
+
     (void)edges;
     if (parameters == NULL)
         return CUDA_ERROR_INVALID_VALUE;
@@ -279,6 +221,16 @@ CUresult sim_cuGraphAddNode_v2(CUgraphNode *made, CUgraph graph, const CUgraphNo
         return sim_cuGraphAddChildGraphNode(made, graph, after, count, parameters->graph);
     case CU_GRAPH_NODE_TYPE_EMPTY:
         return sim_cuGraphAddEmptyNode(made, graph, after, count);
+    case CU_GRAPH_NODE_TYPE_EVENT_RECORD:
+        return sim_cuGraphAddEventRecordNode(made, graph, after, count, *(const CUevent *)more);
+    case CU_GRAPH_NODE_TYPE_WAIT_EVENT:
+        return sim_cuGraphAddEventWaitNode(made, graph, after, count, *(const CUevent *)more);
+    case CU_GRAPH_NODE_TYPE_EXT_SEMAS_SIGNAL:
+        return sim_cuGraphAddExternalSemaphoresSignalNode(made, graph, after, count, more);
+    case CU_GRAPH_NODE_TYPE_EXT_SEMAS_WAIT:
+        return sim_cuGraphAddExternalSemaphoresWaitNode(made, graph, after, count, more);
+    case CU_GRAPH_NODE_TYPE_BATCH_MEM_OP:
+        return sim_cuGraphAddBatchMemOpNode(made, graph, after, count, more);
     case CU_GRAPH_NODE_TYPE_MEM_ALLOC:
         return sim_cuGraphAddMemAllocNode(made, graph, after, count, &parameters->alloc);
     case CU_GRAPH_NODE_TYPE_MEM_FREE:

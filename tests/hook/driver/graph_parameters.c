@@ -141,6 +141,7 @@ static CUresult become(struct CUgraphNode_st *node, const CUgraphNodeParams *par
         before = node->operation;
         node->operation = made->operation;
         made->operation = before;
+        node->event = made->event;
         node->host = made->host;
         node->host_data = made->host_data;
     }

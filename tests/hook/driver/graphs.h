@@ -59,6 +59,17 @@ struct sim_capture {
     struct sim_capture *next;
 };
 
+/* graph_builder.c: makes one node by the call that a capturing stream would make it of. */
+struct sim_builder {
+    struct sim_stream stream;
+    struct sim_capture capture;
+};
+CUresult sim_builder_begin(struct sim_builder *builder, CUgraph graph, const CUgraphNode *after, size_t count);
+CUstream sim_builder_stream(struct sim_builder *builder);
+/* Keeps the node's parameters for those who ask for them later. */
+void sim_builder_keep(struct sim_builder *builder, CUresult result, const void *parameters, size_t bytes);
+CUresult sim_builder_end(struct sim_builder *builder, CUresult result, CUgraphNode *made);
+
 struct CUgraph_st *sim_graph_make(void);
 struct CUgraph_st *sim_graph_of(CUgraph handle); /* NULL = not a live graph */
 struct CUgraphNode_st *sim_node_of(CUgraphNode handle);
@@ -78,5 +89,11 @@ void sim_nodes_append(struct sim_nodes *nodes, struct CUgraphNode_st *node);
 
 /* host_functions.c: runs on the driver's thread when all before it in the stream is done. */
 CUresult sim_host_submit(struct sim_stream *stream, CUhostFn function, void *data);
+/* The stream goes on when `happen` says that it has; asked with its copy of `data` from when its turn has come. */
+CUresult sim_host_submit_condition(struct sim_stream *stream, bool (*happen)(void *data), const void *data, size_t bytes);
+
+/* memory_operations.c, semaphores.c: the nodes of both kinds, at a launch of their graph. */
+CUresult sim_memory_operations_launch(struct sim_stream *stream, const struct CUgraphNode_st *node);
+CUresult sim_semaphores_launch(struct sim_stream *stream, const struct CUgraphNode_st *node);
 
 #endif

@@ -1,8 +1,11 @@
-/* Host functions: run in stream order on a thread of the driver, which takes part in the clock. */
+/* Host functions, and what waits for memory: run in stream order on a thread of the driver, which takes part in the clock. */
 #include <stdlib.h>
 
 #include "graphs.h"
 #include "simulated.h"
+
+/* Memory that a stream waits for may be written by a processor or by another process: nobody tells, so it is looked at. */
+#define LOOK_NS UINT64_C(20000)
 
 struct host_work {
     struct sim_point point;  /* its own entry: ends when the function has returned */
@@ -11,6 +14,7 @@ struct host_work {
     CUstreamCallback callback; /* the older form, if function is NULL */
     CUstream stream;
     void *data;
+    bool (*happen)(void *data); /* instead of a function: false = not yet; `data` is the work's own */
     struct host_work *next;
 };
 
@@ -31,7 +35,12 @@ void sim_host_functions_forked(void)
     ready = false;
 }
 
-/* The oldest work whose predecessors are done; else when to look again. */
+static uint64_t look_again_ns(const struct host_work *work, bool begun)
+{
+    return begun ? sim_now() + LOOK_NS : sim_point_foretell(work->before);
+}
+
+/* The oldest work whose turn has come; else when to look again. What only had to happen has happened then. */
 static struct host_work *take(uint64_t *wake_ns)
 {
     struct host_work *found = NULL;
@@ -42,14 +51,17 @@ static struct host_work *take(uint64_t *wake_ns)
     sim_advance(sim_now());
     pthread_mutex_lock(&lock);
     for (struct host_work **link = &first; *link != NULL && found == NULL;) {
-        if (sim_point_done((*link)->before, &completed)) {
-            found = *link;
-            *link = found->next;
-        } else {
-            uint64_t end_ns = sim_point_foretell((*link)->before);
+        struct host_work *work = *link;
+        bool begun = sim_point_done(work->before, &completed);
 
-            *wake_ns = end_ns < *wake_ns ? end_ns : *wake_ns;
-            link = &(*link)->next;
+        if (begun && (work->happen == NULL || work->happen(work->data))) {
+            found = work;
+            *link = work->next;
+        } else {
+            uint64_t again_ns = look_again_ns(work, begun);
+
+            *wake_ns = again_ns < *wake_ns ? again_ns : *wake_ns;
+            link = &work->next;
         }
     }
     pthread_mutex_unlock(&lock);
@@ -64,7 +76,9 @@ static uint64_t host_key(void)
 
 static void run(struct host_work *work)
 {
-    if (work->function != NULL)
+    if (work->happen != NULL)
+        free(work->data);
+    else if (work->function != NULL)
         work->function(work->data);
     else
         work->callback(work->stream, CUDA_SUCCESS, work->data);
@@ -130,6 +144,8 @@ static CUresult submit(struct sim_stream *stream, struct host_work *work)
     result = start();
     pthread_mutex_unlock(&starting);
     if (result != CUDA_SUCCESS) {
+        if (work->happen != NULL)
+            free(work->data);
         free(work);
         return result;
     }
@@ -158,6 +174,17 @@ CUresult sim_host_submit(struct sim_stream *stream, CUhostFn function, void *dat
     if (work != NULL) {
         work->function = function;
         work->data = data;
+    }
+    return submit(stream, work);
+}
+
+CUresult sim_host_submit_condition(struct sim_stream *stream, bool (*happen)(void *data), const void *data, size_t bytes)
+{
+    struct host_work *work = calloc(1, sizeof(*work));
+
+    if (work != NULL) {
+        work->happen = happen;
+        work->data = sim_copied(data, bytes);
     }
     return submit(stream, work);
 }
