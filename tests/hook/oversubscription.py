@@ -52,7 +52,20 @@ class Task:
     container: int | None = None
     """Tasks of the same number are processes of one container; None: one of its own."""
     dies: bool = False
-    """Killed by somebody in the middle of its work: no outcome is expected of it."""
+    """Killed half way with work on the card: no outcome is expected of it."""
+    killed_ms: int = 0
+    """Killed then, whatever it does: waits, moves or works. 0: never."""
+    forks: int = 0
+    """A child after so many kernels each; 0: none."""
+    lie: str = ""
+    """Not a task: it writes this into its page (attack_turns.c) until `until_ms`, without the hook."""
+    seed: int = 1
+    checks: bool = False
+    """After the first pause its memory, which was moved out, is read, copied and freed."""
+
+    @property
+    def is_killed(self) -> bool:
+        return self.dies or self.killed_ms > 0
 
 
 @dataclass(frozen=True)
@@ -101,14 +114,15 @@ def run_tasks(
         if hook:
             common["LD_PRELOAD"] = str(building.hook())
         regions = _regions(tasks, Path(folder) / "regions", card_mib << 20)
-        client = str(building.client("paged", "-lcuda", f"-I{building.DRIVER}"))
         processes = []
         for rank, (task, region) in enumerate(zip(tasks, regions, strict=True)):
             own = {**common, "EGPU_SIM_RANK": str(rank), "EGPU_REGION": str(region)}
-            command = [client, *_arguments(task, card_mib), f"managed={int(not hook)}"]
+            if task.lie:
+                own["LD_PRELOAD"] = ""
+            command = [*_command(task, card_mib, region, rank), f"managed={int(not hook)}"]
             process = Child(command, env=own, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
             processes.append(stack.enter_context(process))
-        outputs = [_finish(process, dies=task.dies) for process, task in zip(processes, tasks, strict=True)]
+        outputs = [_finish(process, dies=task.is_killed) for process, task in zip(processes, tasks, strict=True)]
         return [Outcome(**json.loads(output)) for output in outputs if output]
 
 
@@ -133,12 +147,17 @@ def _limits(task: Task, card_bytes: int) -> CardLimits:
     )
 
 
-def _arguments(task: Task, card_mib: int) -> list[str]:
+def _command(task: Task, card_mib: int, region: Path, rank: int) -> list[str]:
+    if task.lie:
+        client = building.client("attack_turns", "-lcuda", f"-I{building.DRIVER}", f"-I{building.HOOK / 'include'}")
+        page = region / "cards" / UUID / f"{rank}.page"
+        return [str(client), f"page={page}", f"lie={task.lie}", f"until_ms={task.until_ms}", f"seed={task.seed}"]
     values = {"mib": int(task.part * card_mib), "kernels": task.kernels, "kernel_us": task.kernel_us}
     values |= {"pieces": task.pieces, "burst": task.burst, "pause_us": task.pause_us, "ahead": task.ahead}
     values |= {"from_ms": task.from_ms, "until_ms": task.until_ms}
-    values |= {"dies": int(task.dies)}
-    return [f"{name}={value}" for name, value in values.items()]
+    values |= {"dies": int(task.dies), "killed_ms": task.killed_ms, "forks": task.forks, "checks": int(task.checks)}
+    client = building.client("paged", "-lcuda", f"-I{building.DRIVER}")
+    return [str(client), *(f"{name}={value}" for name, value in values.items())]
 
 
 def _finish(process: subprocess.Popen[str], *, dies: bool) -> str:

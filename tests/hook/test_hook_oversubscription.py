@@ -1,5 +1,8 @@
 """Oversubscribed containers on the simulated driver: turns, moves, and what applications are told."""
 
+import random
+from dataclasses import replace
+
 import pytest
 from oversubscription import Outcome, Task, run_tasks, turn_taking
 
@@ -99,3 +102,61 @@ def test_a_plain_task_stays_while_the_others_take_turns() -> None:
     assert outcomes[0].moved_in_mib == 0, outcomes
     assert outcomes[0].seconds < 3 * (outcomes[0].work_seconds + 2.5), outcomes
     check(outcomes, turn_taking_min=0.9)
+
+
+@pytest.mark.parametrize("lie", ["always", "activity", "size", "length", "thrash", "anything"])
+def test_a_neighbour_that_lies_costs_its_own_turns_only(lie: str) -> None:
+    """A third of the card; and it began, so the others join half a turn of 60 s later."""
+    liar = Task(0, 0, lie=lie, until_ms=180_000)
+    outcomes = run_tasks([Task(0.9, 6000), Task(0.45, 6000), liar], card_mib=SMALL_MIB)
+    check(outcomes, turn_taking_min=0.55)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_process_killed_at_any_moment_is_not_waited_for(seed: int, victim: int) -> None:
+    """While it works, waits, or (the turn changes at 8.2 s) moves: at most until its last work counts as dead."""
+    moment_ms = random.Random(seed).choice([random.Random(seed).randrange(1000, 16_000), 8200 + 60 * seed])
+    tasks = [Task(0.9, 1500), Task(0.9, 1500)]
+    tasks[victim] = replace(tasks[victim], killed_ms=moment_ms)
+    (survivor,) = run_tasks(tasks, card_mib=SMALL_MIB)
+    worked_seconds = min(15, moment_ms / 1000)  # The dead one's, at most.
+    assert survivor.seconds < survivor.work_seconds + worked_seconds + 12, survivor
+
+
+def test_children_of_a_task_take_no_part_in_its_turns() -> None:
+    with_children, without = (
+        run_tasks([Task(0.9, 1000, forks=forks), Task(0.9, 1000)], card_mib=SMALL_MIB) for forks in (20, 0)
+    )
+    assert turn_taking(with_children) == pytest.approx(turn_taking(without), abs=0.01)
+
+
+def test_memory_that_was_moved_out_is_read_copied_and_freed() -> None:
+    """The client looks at every byte; then half of its set is gone, and the rest goes on."""
+    idle = Task(0.9, 120, burst=60, pause_us=30_000_000, checks=True)
+    first, second = run_tasks([idle, Task(0.9, 3000)], card_mib=SMALL_MIB)
+    assert second.seconds < second.work_seconds + 6, second
+    assert first.wait_ns_max < 3e9, first
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_tasks_that_come_and_go(seed: int) -> None:
+    """All of them finish, in the time of their work, a turn for who comes last, and what dead ones are waited for."""
+    dice = random.Random(seed)
+    tasks = [
+        Task(
+            part=dice.choice([0.2, 0.5, 0.9]),
+            kernels=dice.randrange(100, 1500),
+            from_ms=dice.randrange(20_000),
+            burst=dice.randrange(1, 200),
+            pause_us=dice.choice([0, 0, 300_000]),
+            dies=number == 4,
+        )
+        for number in range(5)
+    ]
+    outcomes = run_tasks(tasks, card_mib=SMALL_MIB)
+    seconds = max(one.end_ns for one in outcomes) / 1e9
+    pauses_seconds = max(task.kernels / task.burst * task.pause_us / 1e6 for task in tasks)
+    assert seconds < 20 + sum(task.kernels * task.kernel_us / 1e6 for task in tasks) * 1.1 + pauses_seconds + 12, (
+        outcomes
+    )
