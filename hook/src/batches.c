@@ -122,6 +122,7 @@ static bool open_batch(struct stream *stream, const struct submission *submissio
     batch->ended = !submission->pass.free && (stream_is_implicit(stream) || gate_measures_exactly(submission->gate, pass->now_ns));
     if (stream->others_busy_ns == 0) stream->others_busy_ns = batch->others_busy_ns;
     __atomic_store_n(&stream->last, stream->last + 1, __ATOMIC_RELAXED);
+    stream_mark(stream);
     stream->open = 1;
     return true;
 }
@@ -235,6 +236,7 @@ static int reap_first(struct stream *stream, struct gate *gate) {
 bool stream_reap(struct stream *stream, struct gate *gate) {
     bool any = false;
     while (stream->last - stream->first > stream->open && reap_first(stream, gate) != 0) any = true;
+    stream_mark(stream);
     if (stream->ended && stream->first == stream->last) stream_clear(stream, true);
     return any;
 }
@@ -255,7 +257,7 @@ static bool reap_stream(struct stream *stream, struct gate *gate, bool close) {
 
 bool batches_reap(struct gate *gate, bool close) {
     bool any = false;
-    for (struct stream *stream = streams_first(); stream; stream = stream->next)
+    for (struct stream *stream = streams_busy_from(0); stream; stream = streams_busy_from(stream->number + 1))
         if (stream->card == gate->card && !__atomic_load_n(&stream->gone, __ATOMIC_ACQUIRE))
             any |= reap_stream(stream, gate, close);
     return any;
@@ -292,7 +294,7 @@ void batches_interrupt(CUstream handle) {
         !stream_own_within(stream, OWNED_NS_MAX))
         return;
     if (streams_is(stream, handle)) {
-        stream_close_batch(stream);
+        close_batch(stream, true);
         stream->interrupted = 1;
     }
     stream_release(stream);
@@ -301,7 +303,7 @@ void batches_interrupt(CUstream handle) {
 void batches_close_stream(CUstream handle) {
     struct stream *stream = region_card_count() > 0 ? streams_find(handle) : NULL;
     if (!stream || !stream_own_within(stream, OWNED_NS_MAX)) return;
-    close_batch(stream, false);
+    close_batch(stream, true);
     stream_release(stream);
 }
 

@@ -61,7 +61,7 @@ static void let_go(struct stream *stream) {
 
 void batches_hold_context(CUcontext context) {
     uint64_t until_ns = clock_now_ns() + HOLD_NS_MAX;
-    for (struct stream *stream = streams_first(); stream; stream = stream->next) {
+    for (struct stream *stream = streams_at(0); stream; stream = streams_at(stream->number + 1)) {
         if (!belongs(stream, context) || !hold(stream, until_ns)) continue;
         stream_close_batch(stream);
         reap(stream);
@@ -77,7 +77,7 @@ static struct batch *batch_at(struct stream *stream, unsigned index) {
  * for its work. */
 static uint64_t unknown_ns(CUcontext context) {
     uint64_t since_ns = clock_now_ns(), passed_ns = since_ns, learned_ns = 0;
-    for (struct stream *stream = streams_first(); stream; stream = stream->next) {
+    for (struct stream *stream = streams_at(0); stream; stream = streams_at(stream->number + 1)) {
         if (!is_held(stream) || !belongs(stream, context)) continue;
         for (unsigned index = stream->first; index != stream->last; index++) {
             const struct batch *batch = batch_at(stream, index);
@@ -108,7 +108,7 @@ static void bury(struct stream *stream, uint64_t *rest_ns) {
 
 void batches_release_context(CUcontext context, bool gone) {
     uint64_t until_ns = clock_now_ns() + HOLD_NS_MAX, rest_ns = gone ? unknown_ns(context) : 0;
-    for (struct stream *stream = streams_first(); stream; stream = stream->next) {
+    for (struct stream *stream = streams_at(0); stream; stream = streams_at(stream->number + 1)) {
         if (!belongs(stream, context) || (!is_held(stream) && !(gone && hold(stream, until_ns)))) continue;
         if (gone) bury(stream, &rest_ns);
         let_go(stream);

@@ -13,11 +13,33 @@
 /* How far a stream may lie from its place. */
 #define STEPS_MAX 64u
 
+#define BITS_PER_WORD 64u
+
 static struct stream *table[STREAMS_MAX];
-static struct stream *all;
+static struct stream *made[STREAMS_MAX];
+static unsigned made_count;
+static uint64_t busy[STREAMS_MAX / BITS_PER_WORD]; /* a bit for each of those made */
 static pthread_mutex_t changing = PTHREAD_MUTEX_INITIALIZER;
 
-struct stream *streams_first(void) { return __atomic_load_n(&all, __ATOMIC_ACQUIRE); }
+struct stream *streams_at(unsigned number) {
+    return number < __atomic_load_n(&made_count, __ATOMIC_ACQUIRE) ? made[number] : NULL;
+}
+
+struct stream *streams_busy_from(unsigned number) {
+    unsigned count = __atomic_load_n(&made_count, __ATOMIC_ACQUIRE);
+    while (number < count) {
+        uint64_t word = __atomic_load_n(&busy[number / BITS_PER_WORD], __ATOMIC_ACQUIRE) >> number % BITS_PER_WORD;
+        if (word) return made[number + (unsigned)__builtin_ctzll(word)];
+        number = (number / BITS_PER_WORD + 1) * BITS_PER_WORD;
+    }
+    return NULL;
+}
+
+void stream_mark(const struct stream *stream) {
+    uint64_t *word = &busy[stream->number / BITS_PER_WORD], bit = 1ull << stream->number % BITS_PER_WORD;
+    if (stream->first != stream->last) __atomic_fetch_or(word, bit, __ATOMIC_RELEASE);
+    else __atomic_fetch_and(word, ~bit, __ATOMIC_RELEASE);
+}
 
 bool stream_own(struct stream *stream) { return __atomic_exchange_n(&stream->owned, 1, __ATOMIC_ACQUIRE) == 0; }
 
@@ -82,8 +104,8 @@ static struct stream *insert(const struct identity *wanted, unsigned place) {
     for (unsigned step = 0; step < 2 * STEPS_MAX; step++) {
         struct stream **there = &table[(place + step % STEPS_MAX) % STREAMS_MAX], *stream = *there;
         if (stream && !take_over(stream, wanted, step >= STEPS_MAX)) continue;
-        bool made = stream == NULL;
-        if (made) stream = calloc(1, sizeof *stream);
+        bool is_new = stream == NULL;
+        if (is_new) stream = calloc(1, sizeof *stream);
         if (!stream) return NULL;
         stream->handle = wanted->handle;
         stream->context = wanted->context;
@@ -92,9 +114,10 @@ static struct stream *insert(const struct identity *wanted, unsigned place) {
         stream->card = wanted->card;
         __atomic_store_n(&stream->gone, 0, __ATOMIC_RELEASE);
         stream_release(stream);
-        if (!made) return stream;
-        stream->next = all;
-        __atomic_store_n(&all, stream, __ATOMIC_RELEASE);
+        if (!is_new) return stream;
+        stream->number = made_count;
+        made[made_count] = stream;
+        __atomic_store_n(&made_count, made_count + 1, __ATOMIC_RELEASE);
         __atomic_store_n(there, stream, __ATOMIC_RELEASE);
         return stream;
     }
@@ -177,6 +200,7 @@ void streams_forget(struct stream *stream) {
     /* Atomically, because who looks for outstanding work reads them before it owns the stream. */
     __atomic_store_n(&stream->first, 0, __ATOMIC_RELAXED);
     __atomic_store_n(&stream->last, 0, __ATOMIC_RELAXED);
+    stream_mark(stream);
     stream->open = 0;
     stream->work_end_ns = 0;
     stream->launches = 0;
@@ -191,7 +215,8 @@ void streams_forget(struct stream *stream) {
 
 void streams_after_fork(void) {
     pthread_mutex_init(&changing, NULL);
-    for (struct stream *stream = all; stream; stream = stream->next) {
+    for (unsigned number = 0; number < made_count; number++) {
+        struct stream *stream = made[number];
         stream_release(stream);
         stream->row_serial++;
         stream->row_used = 0;

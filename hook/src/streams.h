@@ -47,7 +47,7 @@ struct stream {
     uint64_t others_busy_ns;    /* at the end of the batch finished last */
     uint64_t busy_ns;           /* charged to this stream */
     uint32_t launches;          /* outstanding */
-    struct stream *next;        /* of all ever made: they are reused, never freed */
+    unsigned number;            /* in the order they were made; they are reused, never freed */
     uint32_t dry;               /* its work was found finished before its end was recorded */
     uint64_t sampled_ns;        /* the last launch measured by itself because of that */
     /* Launches granted in advance: see rows.h. */
@@ -59,7 +59,12 @@ struct stream {
     struct batch batches[BATCHES_PER_STREAM];
 };
 
-struct stream *streams_first(void);
+/* Of all ever made; NULL: there is none of this number. */
+struct stream *streams_at(unsigned number);
+/* Those with batches outstanding, which may be few of thousands: the first from `number` on. */
+struct stream *streams_busy_from(unsigned number);
+/* After a change of what is outstanding, the stream owned. */
+void stream_mark(const struct stream *stream);
 /* Owned by the caller: its handle may be given to another stream now. */
 void streams_forget(struct stream *stream);
 void streams_after_fork(void);

@@ -14,6 +14,9 @@ from egpu_runtime.agent.region import CardLimits
 UUIDS = ("GPU-45475055-5349-4d00-8000-000000000000", "GPU-45475055-5349-4d00-8000-000000000001")
 QUOTAS = (0.2, 0.6)
 MEMORY_BYTES = 16 << 30
+STREAMS_MORE_THAN_KEPT = 4500
+IDLE_STREAMS_PERCENT_MAX = 2000
+"""Of the time of a wait without them: 30,000 when every stream is looked at."""
 MEASURED_SHARE = 0.1
 """What is measured differs from the truth by this much at most; what it is charged in advance may be off more."""
 
@@ -59,6 +62,15 @@ def run(program: str, *words: str, quotas: tuple[float, float] = (0.9, 0.9), cop
 def test_each_card_is_charged_what_ran_on_it(case: str) -> None:
     for card in run("stream_orders", case, quotas=QUOTAS if case.startswith("in_turn") else (0.9, 0.9)):
         assert card.charged_ns == pytest.approx(card.true_ns, rel=MEASURED_SHARE)
+
+
+def test_streams_of_thousands_of_threads_are_kept_apart() -> None:
+    card = run("time_script", "open:0", f"churn:{STREAMS_MORE_THAN_KEPT}:50")[0]
+    assert card.charged_ns == pytest.approx(card.true_ns, rel=0.01)
+
+
+def test_idle_streams_cost_nothing() -> None:
+    assert int(output("idle_streams").split()[1]) < IDLE_STREAMS_PERCENT_MAX
 
 
 def output(case: str, *, hook: bool = True, memory_mib: tuple[int, int] = (16384, 16384)) -> str:
