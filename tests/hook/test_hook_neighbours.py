@@ -325,6 +325,41 @@ def test_priority_is_believed_as_long_as_it_can_be(
     assert errors.count(REFUSED) == int(refused)
 
 
+WORDS = {name: place("page", name)[0] for name in words.LAYOUTS["page"].fields}
+WANTS = (f"{WORDS['wanting_until_ns']}+{20 * MS}", f"{WORDS['tokens_ns']}:{60 * MS}", f"{WORDS['tokens_at_ns']}+0")
+HOLDS = (f"{WORDS['hold_until_ns']}+{MS}",)
+BUSY = (f"{WORDS['busy_until_ns']}+{SECOND}",)
+PROBES = (f"{WORDS['probe_until_ns']}+{39 * MS}",)
+CHARGED = (f"{WORDS['busy_ns']}*1000",)
+HALF = replace(CONTAINER, core_quota=0.5)
+SOFT = replace(HALF, policy="soft")
+LOW, LOW_HALF = replace(CONTAINER, priority=1), replace(HALF, priority=1)
+
+
+@pytest.mark.parametrize(
+    ("own", "neighbour", "lies", "share"),
+    [
+        (HALF, HALF, WANTS + HOLDS + BUSY, 0.5),
+        (SOFT, HALF, WANTS + HOLDS + BUSY, 0.5),
+        (HALF, HALF, BUSY + CHARGED, 0.5),
+        (LOW, LOW_HALF, WANTS + HOLDS + CHARGED, 1.0),
+        (LOW, HALF, CHARGED, 1.0),
+        # Measuring takes 2 % of the time, and a fifth of a second at first.
+        (LOW, LOW_HALF, PROBES, 0.95),
+        (LOW, LOW_HALF, WANTS + HOLDS + BUSY + PROBES, 0.92),
+        # What the agent gave it: it goes before.
+        (LOW, HALF, HOLDS + BUSY, 0.005),
+    ],
+)
+def test_what_a_liar_costs(own: CardLimits, neighbour: CardLimits, lies: tuple[str, ...], share: float) -> None:
+    with Simulation(clock="virtual", start=2) as sim:
+        card = make_card(sim.folder, own, neighbour)
+        liar = building.client("lying_page", "-lcuda")
+        processes = [started(sim, card.region, 4000), sim.start([liar, card.page(), "4000", *lies], rank=1)]
+        sim.wait(*processes, seconds=SECONDS_MAX)
+        assert sim.card().rank(0).busy_ns / (sim.now_ns - START_NS) == pytest.approx(share, abs=0.01)
+
+
 def test_work_of_a_clock_before_is_not_on_the_card(tmp_path: Path) -> None:
     """`usage` may outlive a restart of the node; nobody but the container itself would ever lower the moment in it."""
     busy_until_at = place("card_usage", "bucket")[0] + 9 * 8 + words.LAYOUTS["usage_head"].size
