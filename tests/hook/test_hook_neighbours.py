@@ -26,6 +26,7 @@ from egpu_runtime.agent.region import CardLimits, place
 UUID = "GPU-45475055-5349-4d00-8000-000000000000"
 CARD_BYTES = 16 << 30
 CONTAINER = CardLimits(uuid=UUID, memory_quota_bytes=CARD_BYTES)
+HALF = replace(CONTAINER, core_quota=0.5)
 IDEA = building.ROOT / "tests/hook/ideas/neighbours_looks.c"
 SOURCES = [
     building.HOOK / f"src/{name}.c"
@@ -243,9 +244,9 @@ def test_threads_look_at_the_same_time(program_thread: Path, tmp_path: Path) -> 
 # --- the whole hook, beside such a page -------------------------------------------------------------------------------
 
 
-def started(sim: Simulation, region: Region, until_ms: int, *before: Path) -> subprocess.Popen[str]:
+def started(sim: Simulation, region: Region, until_ms: int, *before: Path, rank: int = 0) -> subprocess.Popen[str]:
     command: list[str | Path] = [*before, launcher_program(), "kernel_us=1000", f"until_ms={until_ms}"]
-    return sim.start(command, hook=True, region=region.path, rank=0)
+    return sim.start(command, hook=True, region=region.path, rank=rank)
 
 
 def wait_for(card: Card, victim: subprocess.Popen[str], moment_ns: int) -> None:
@@ -302,6 +303,23 @@ def test_the_victim_lives_and_gets_its_quota(attack: Callable[[Path], None], sai
         assert sim.card().rank(0).busy_ns / (sim.now_ns - START_NS) == pytest.approx(0.3, abs=0.005)
 
 
+def test_who_shrinks_its_page_dies_of_it_alone() -> None:
+    with Simulation(clock="virtual", start=2) as sim:
+        card = make_card(sim.folder, HALF, HALF)
+        other = make_region(
+            sim.folder / "1", cards=[replace(HALF, card_index=1)], shared_cards_root=sim.folder / "cards"
+        )
+        victim, owner = started(sim, card.region, VICTIM_MS), started(sim, other, VICTIM_MS, rank=1)
+        wait_for(card, victim, START_NS + BEFORE_NS)
+        shrink(card.page())
+        owner.communicate(timeout=SECONDS_MAX)
+        assert owner.returncode == -signal.SIGBUS
+        wait_for(card, victim, sim.now_ns + WATCHED_NS)
+        victim.kill()
+        victim.communicate()
+        assert sim.card().rank(0).busy_ns / (sim.now_ns - START_NS) == pytest.approx(0.5, abs=0.005)
+
+
 def launches_beside(tmp_path: Path, busy_until_ns: int, *before: Path) -> tuple[float, str]:
     """The share that a container of low priority gets in two seconds, and what it said, beside a page of high priority
     that says so."""
@@ -331,7 +349,6 @@ HOLDS = (f"{WORDS['hold_until_ns']}+{MS}",)
 BUSY = (f"{WORDS['busy_until_ns']}+{SECOND}",)
 PROBES = (f"{WORDS['probe_until_ns']}+{39 * MS}",)
 CHARGED = (f"{WORDS['busy_ns']}*1000",)
-HALF = replace(CONTAINER, core_quota=0.5)
 SOFT = replace(HALF, policy="soft")
 LOW, LOW_HALF = replace(CONTAINER, priority=1), replace(HALF, priority=1)
 
