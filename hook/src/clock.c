@@ -58,10 +58,35 @@ static int clock_kind(void) {
     return __builtin_expect(known != KIND_UNKNOWN, 1) ? known : find_kind();
 }
 
+/* The C library's own, past whoever stands in for them. */
+static struct {
+    int (*gettime)(clockid_t, struct timespec *);
+    long (*call)(long, ...);
+} library;
+
+static void find_library(void) {
+    void *handle = dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD);
+    void *gettime = handle ? loader_get()->dlsym(handle, "clock_gettime") : NULL;
+    void *call = handle ? loader_get()->dlsym(handle, "syscall") : NULL;
+    library.call = call ? (long (*)(long, ...))(uintptr_t)call : syscall;
+    __atomic_store_n(&library.gettime,
+                     gettime ? (int (*)(clockid_t, struct timespec *))(uintptr_t)gettime : clock_gettime,
+                     __ATOMIC_RELEASE);
+}
+
+static void need_library(void) {
+    if (__builtin_expect(!__atomic_load_n(&library.gettime, __ATOMIC_ACQUIRE), 0)) find_library();
+}
+
+void clock_read(clockid_t which, struct timespec *now) {
+    need_library();
+    library.gettime(which, now);
+}
+
 uint64_t clock_now_ns(void) {
     if (clock_kind() == KIND_VIRTUAL) return simulated.now();
     struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    clock_read(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * NS_PER_SECOND + (uint64_t)now.tv_nsec;
 }
 
@@ -140,14 +165,17 @@ int clock_wait(struct clock_point point, uint32_t expected, uint64_t deadline_ns
     if (clock_kind() == KIND_VIRTUAL) return simulated.wait(point.key, point.word, expected, deadline_ns);
     struct timespec deadline = {.tv_sec = (time_t)(deadline_ns / NS_PER_SECOND),
                                 .tv_nsec = (long)(deadline_ns % NS_PER_SECOND)};
+    need_library();
     /* The bitset form, because its deadline is a moment of CLOCK_MONOTONIC and not a duration (futex(2)). */
-    long answer = syscall(SYS_futex, point.word, FUTEX_WAIT_BITSET, expected, &deadline, NULL, FUTEX_BITSET_MATCH_ANY);
+    long answer =
+        library.call(SYS_futex, point.word, FUTEX_WAIT_BITSET, expected, &deadline, NULL, FUTEX_BITSET_MATCH_ANY);
     return answer == 0 ? 0 : errno;
 }
 
 void clock_wake(struct clock_point point) {
+    need_library();
     if (clock_kind() == KIND_VIRTUAL) simulated.wake(point.key);
-    else syscall(SYS_futex, point.word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+    else library.call(SYS_futex, point.word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 }
 
 void clock_sleep_until(uint64_t deadline_ns) {

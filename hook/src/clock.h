@@ -3,6 +3,7 @@
 #define EGPU_CLOCK_H
 
 #include <stdint.h>
+#include <time.h>
 
 /* A word somebody changes before clock_wake; the key names it on the virtual clock (its address within a process, the
  * same number in all processes that share the word). */
@@ -12,6 +13,9 @@ struct clock_point {
 };
 
 uint64_t clock_now_ns(void);
+/* One of the system's clocks. A program may be shown another time (libfaketime): the card's stays the real one, and a clock
+ * that was stopped must not keep a wait from ending. */
+void clock_read(clockid_t which, struct timespec *now);
 
 /* For many looks within a millisecond or so: half the price of clock_now_ns, and a few percent of the time since the
  * beginning wrong at most. */
