@@ -114,11 +114,11 @@ class Looks:
 
 
 @contextmanager
-def looking(program: Path, card: Card) -> Iterator[Looks]:
+def looking(program: Path, card: Card, command: str = "looks") -> Iterator[Looks]:
     names = subprocess.run([program, "words"], capture_output=True, text=True, check=True).stdout.split()
     environment = {"EGPU_REGION": str(card.region.path)}
     pipe = subprocess.PIPE
-    with Child([program, "looks"], env=environment, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+    with Child([program, command], env=environment, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
         yield Looks(process, names)
         _, errors = process.communicate(timeout=SECONDS_MAX)
         assert process.returncode == 0, errors
@@ -228,6 +228,13 @@ def test_a_child_looks_for_itself(program: Path, tmp_path: Path) -> None:
         for moment in (DAY + MS, DAY + 2 * MS):
             card.say(busy_until_ns=moment)
             assert container.look(f"fork {moment}")[1][1]["busy_until_ns"] == moment
+
+
+def test_a_thread_looks_when_the_first_one_has_ended(program: Path, tmp_path: Path) -> None:
+    card = make_card(tmp_path, CONTAINER, CONTAINER)
+    card.say(busy_until_ns=DAY)
+    with looking(program, card, "orphan") as container:
+        assert container.look(DAY)[1][1]["busy_until_ns"] == DAY
 
 
 def test_threads_look_at_the_same_time(program_thread: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
  *   words     prints the names of the words of an answer
  *   looks     for each line of stdin, a moment in ns: looks at that moment, prints the time of all neighbours together,
  *             how many there are, and of each the words; "fork" before the moment: a child does
+ *   orphan    the same in a thread that goes on when the first one has ended
  *   threads   looks at the same time as others, and holds what it sees against what cannot be
  */
 #define _GNU_SOURCE
@@ -56,6 +57,21 @@ static void looks(void) {
     }
 }
 
+static void *looks_of_thread(void *first) {
+    pthread_join(*(pthread_t *)first, NULL);
+    looks();
+    return NULL;
+}
+
+static void orphan(void) {
+    static pthread_t first;
+    pthread_t other;
+    first = pthread_self();
+    if (pthread_create(&other, NULL, looks_of_thread, &first) != 0)
+        abort();
+    pthread_exit(NULL);
+}
+
 static void *look_often(void *argument) {
     struct throttle_peer peers[EGPU_MEMBER_COUNT_MAX];
     struct neighbour neighbour;
@@ -89,6 +105,8 @@ int main(int count, char **arguments) {
         puts("index wanting_until_ns busy_until_ns hold_until_ns probe_until_ns busy_ns tokens_ns tokens_at_ns");
     else if (strcmp(command, "looks") == 0)
         looks();
+    else if (strcmp(command, "orphan") == 0)
+        orphan();
     else if (strcmp(command, "threads") == 0)
         threads();
     else
