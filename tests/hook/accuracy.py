@@ -199,8 +199,8 @@ def table(shares: dict[str, list[float]]) -> str:
         lines += list_table(title, cells, shares)
     lines += list_table(f"Wall clock, {len(wall_cells())} cells (not judged)", wall_cells(), shares)
     lines += [
-        "Where less of the card was used than the quotas add up to, a thread got no processor before the 4 ms that it may",
-        "have in flight were over. It may make up for 60 ms of that when the card is free.",
+        "Where less of the card was used than the quotas add up to, a thread got no processor before the 4 ms that",
+        "it may have in flight were over. It may make up for 60 ms of that when the card is free.",
         "",
     ]
     lines += ["## Missed", ""]
