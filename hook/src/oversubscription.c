@@ -198,6 +198,7 @@ struct errand {
     enum { ERRAND_NONE, ERRAND_BRING, ERRAND_SEND, ERRAND_RELEASE } kind;
     uint64_t bytes; /* of this process on the card afterwards */
     uint64_t turn_start_ns, turn_end_ns;
+    struct residency_member self;
 };
 
 /* This process' part of what its container should have on the card. */
@@ -231,7 +232,8 @@ static struct errand errand_now(struct turn *turn, int card, bool waits) {
         return (struct errand){.kind = ERRAND_NONE};
     turn->seat = SEAT_TAKEN;
     turn->seat_bytes = target_bytes;
-    return (struct errand){ERRAND_BRING, target_bytes, turn->plan.turn_start_ns, turn->plan.turn_end_ns};
+    return (struct errand){ERRAND_BRING, target_bytes, turn->plan.turn_start_ns, turn->plan.turn_end_ns,
+                           turn->members[turn->self]};
 }
 
 static void write_turn(struct egpu_page *page, const struct errand *errand) {
@@ -278,7 +280,7 @@ static void run_errand(int card, struct errand errand) {
     if (slot != NULL)
         add(&slot->swapped_in_bytes, movement.bytes);
     if (movement.ns > movement.bytes / BELIEVABLE_PARTS * UINT64_C(1000000000) / RESIDENCY_LINK_BYTES_PER_SECOND)
-        store(&page->round_trip_ns, residency_round_trip_ns(load(&page->round_trip_ns), movement.ns));
+        store(&page->round_trip_ns, residency_round_trip_ns(&errand.self, movement.ns));
 }
 
 /* One look: 0 when the launch may go on, else when to look again. */

@@ -327,7 +327,8 @@ bool residency_observe(struct residency_observer *observer, const struct residen
     return true;
 }
 
-uint64_t residency_round_trip_ns(uint64_t known_ns, uint64_t measured_ns) {
+uint64_t residency_round_trip_ns(const struct residency_member *member, uint64_t measured_ns) {
+    uint64_t known_ns = believed_round_trip_ns(member);
     if (measured_ns < known_ns / 2) {
         return known_ns - known_ns / 4 + measured_ns / 4;
     }

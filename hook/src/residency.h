@@ -113,8 +113,8 @@ bool residency_observe(struct residency_observer *observer, const struct residen
                        uint64_t expected_ns, uint64_t now_ns);
 
 /* The cost of changing places after one more measurement of it: from the moment the set was asked for until it was there,
- * the others' moving out included. Stays put for small changes, for all see it; and of several processes of a container,
+ * the others' moving out included. Stays put for small changes, for all see it and each new length of turns cuts one short; and of several processes of a container,
  * which move one after another, it follows the slowest. */
-uint64_t residency_round_trip_ns(uint64_t known_ns, uint64_t measured_ns);
+uint64_t residency_round_trip_ns(const struct residency_member *member, uint64_t measured_ns);
 
 #endif

@@ -4,10 +4,7 @@ import random
 from dataclasses import replace
 
 import pytest
-from oversubscription import Outcome, Task, run_tasks, turn_taking
-
-SMALL_MIB = 2048
-"""A small card: the same turns in less time."""
+from oversubscription import SMALL_MIB, Outcome, Task, run_tasks, turn_taking
 
 
 def check(given: list[Outcome], *, turn_taking_min: float = 0, moved: bool | None = None) -> None:

@@ -154,8 +154,9 @@ static void submit(int self, uint64_t now_ns) {
         residency_observe(&container->observer, &container->plan, end_ns - start_ns, container->kernel_ns, now_ns)) {
         page->thrash_until_ns = container->observer.thrash_until_ns;
     }
-    if (moving_ns > (uint64_t)container->chunks * CHUNK_NS / BELIEVABLE_PARTS) { /* else most pages had stayed */
-        page->round_trip_ns = residency_round_trip_ns(page->round_trip_ns, end_ns - now_ns - container->kernel_ns);
+    bool moved = moving_ns > (uint64_t)container->chunks * CHUNK_NS / BELIEVABLE_PARTS;
+    if (moved && container->behaviour != LIES) { /* else most pages had stayed */
+        page->round_trip_ns = residency_round_trip_ns(page, end_ns - now_ns - container->kernel_ns);
     }
     page->in_flight_since_ns = now_ns;
     page->in_flight_estimate_ns = container->kernel_ns;
