@@ -152,7 +152,8 @@ struct egpu_card_usage {
     uint64_t departed_last_submit_ns; /* likewise, the latest */
     uint64_t departed_launch_count; /* likewise */
     uint64_t departed_unlimited_count; /* likewise */
-    uint64_t reserved_[5]; /* zero */
+    uint64_t seen_all_ns; /* CLOCK_MONOTONIC of the last look at what the driver has for all processes; 0: one is due */
+    uint64_t reserved_[4]; /* zero */
     uint64_t bucket[64]; /* struct throttle_bucket */
     char rest_[384];
 };
@@ -168,7 +169,8 @@ _Static_assert(offsetof(struct egpu_card_usage, departed_out_of_memory_count) ==
 _Static_assert(offsetof(struct egpu_card_usage, departed_last_submit_ns) == 64, "egpu_card_usage.departed_last_submit_ns");
 _Static_assert(offsetof(struct egpu_card_usage, departed_launch_count) == 72, "egpu_card_usage.departed_launch_count");
 _Static_assert(offsetof(struct egpu_card_usage, departed_unlimited_count) == 80, "egpu_card_usage.departed_unlimited_count");
-_Static_assert(offsetof(struct egpu_card_usage, reserved_) == 88, "egpu_card_usage.reserved_");
+_Static_assert(offsetof(struct egpu_card_usage, seen_all_ns) == 88, "egpu_card_usage.seen_all_ns");
+_Static_assert(offsetof(struct egpu_card_usage, reserved_) == 96, "egpu_card_usage.reserved_");
 _Static_assert(offsetof(struct egpu_card_usage, bucket) == 128, "egpu_card_usage.bucket");
 
 /* the first page of `usage` */

@@ -38,19 +38,36 @@ static void after_fork_in_child(void) {
 
 static void watch_forks(void) { pthread_atfork(NULL, NULL, after_fork_in_child); }
 
+/* What the next allocation lacks; 0: the quota has room for it. */
+static uint64_t lacking(int card, uint64_t bytes) {
+    const struct egpu_card_limits *limits = region_limits(card);
+    const struct egpu_card_usage *usage = region_card_usage(card);
+    if (limits == NULL || usage == NULL)
+        return 0;
+    uint64_t charged = __atomic_load_n(&usage->charged_bytes, __ATOMIC_RELAXED), quota = limits->memory_quota_bytes;
+    uint64_t left = charged < quota ? quota - charged : 0, above = charged - (quota - left);
+    return bytes > left ? bytes - left + above : 0;
+}
+
+/* Before anything is refused: what the dead held, what the driver has for the living, and what pools only keep. */
+static bool find_room(int card, uint32_t memory_class, uint64_t bytes) {
+    bool reaped = region_reap() > 0;
+    /* Also after the dead were found: what they shared is somebody else's now. */
+    bool less = true_up_all(card);
+    if ((reaped || less) && try_reserve(card, memory_class, bytes))
+        return true;
+    uint64_t wanted_bytes = lacking(card, bytes);
+    return wanted_bytes > 0 && pools_give_up(card, wanted_bytes) && try_reserve(card, memory_class, bytes);
+}
+
 CUresult charge_reserve(int card, uint32_t memory_class, uint64_t bytes) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     if (card == CARD_NONE)
         return CUDA_SUCCESS;
     pthread_once(&once, watch_forks);
     if (card >= 0) {
-        true_up_sometimes(card);
-        if (try_reserve(card, memory_class, bytes))
-            return CUDA_SUCCESS;
-        if (region_reap() > 0 && try_reserve(card, memory_class, bytes))
-            return CUDA_SUCCESS;
-        /* What the driver is seen to hold may have been more than it is now: pools were trimmed, modules unloaded. */
-        if (true_up_all(card) && try_reserve(card, memory_class, bytes))
+        true_up_sometimes(card, memory_class == EGPU_MEMORY_CONTEXT);
+        if (try_reserve(card, memory_class, bytes) || find_room(card, memory_class, bytes))
             return CUDA_SUCCESS;
     } else if (region_state() == REGION_BROKEN) {
         region_complain("new GPU memory is refused, for it cannot be counted");

@@ -132,6 +132,17 @@ void holdings_take_all(bool (*matches)(const struct holding *, const void *), co
     }
 }
 
+size_t holdings_copy(enum holding_kind kind, struct holding *list, size_t max) {
+    size_t copied = 0;
+    pthread_mutex_lock(&guard);
+    for (size_t index = 0; index < bucket_count; index++)
+        for (const struct node *node = buckets[index]; node != NULL && copied < max; node = node->next)
+            if (node->holding.kind == kind)
+                list[copied++] = node->holding;
+    pthread_mutex_unlock(&guard);
+    return copied;
+}
+
 void holdings_move(CUcontext from, CUcontext to) {
     pthread_mutex_lock(&guard);
     for (size_t index = 0; index < bucket_count; index++)

@@ -28,6 +28,7 @@ struct holding {
     uint64_t owner;       /* of an address: its pool; of a mapping: its physical handle */
     uint64_t references;  /* handles and mappings of physical memory */
     uint64_t retained_bytes; /* of a pool: freed by the application, kept by the pool */
+    bool shared;             /* other processes may have it too, and still have it when this one lets go */
 };
 
 /* false when the host has no memory for the note. An older note of the same key goes: the driver gave the address anew. */
@@ -40,6 +41,8 @@ bool holding_change(enum holding_kind kind, uint64_t key, void (*change)(struct 
 /* Removes all that `matches` names, one by one, calling `each` outside the lock. */
 void holdings_take_all(bool (*matches)(const struct holding *, const void *), const void *argument,
                        void (*each)(const struct holding *));
+/* Copies the notes of one kind, at most `max` of them; returns how many. */
+size_t holdings_copy(enum holding_kind kind, struct holding *list, size_t max);
 /* What is one context's becomes another's. */
 void holdings_move(CUcontext from, CUcontext to);
 /* A child of fork holds nothing; this is called in it before anything else is. */

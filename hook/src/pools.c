@@ -13,6 +13,8 @@
  * charged up to that threshold, and what is allocated next comes out of them first. Pools belong to the device and outlive
  * contexts. */
 
+enum { POOLS_MAX = 64 }; /* that are asked to give up what they keep: programs have one or two for a card */
+
 struct keeping {
     uint64_t threshold_bytes;
     uint64_t bytes; /* in: freed or wanted; out: kept or taken out of what was kept */
@@ -28,16 +30,14 @@ static void keep(struct holding *pool, void *argument) {
     pool->retained_bytes += keeping->bytes;
 }
 
-static uint64_t threshold(uint64_t pool) {
+static uint64_t attribute(uint64_t pool, CUmemPool_attribute which) {
     uint64_t bytes = 0;
     CUmemoryPool handle = (CUmemoryPool)(uintptr_t)pool;
-    if (real.cuMemPoolGetAttribute(handle, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, &bytes) != CUDA_SUCCESS)
-        return 0;
-    return bytes;
+    return real.cuMemPoolGetAttribute(handle, which, &bytes) == CUDA_SUCCESS ? bytes : 0;
 }
 
 uint64_t pool_keep(uint64_t pool, uint64_t bytes) {
-    struct keeping keeping = {threshold(pool), bytes};
+    struct keeping keeping = {attribute(pool, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD), bytes};
     return holding_change(HOLDING_POOL, pool, keep, &keeping) ? keeping.bytes : 0;
 }
 
@@ -54,6 +54,47 @@ static void put_back(struct holding *pool, void *argument) {
     struct keeping *keeping = argument;
     pool->bytes -= keeping->bytes < pool->bytes ? keeping->bytes : pool->bytes;
     pool->retained_bytes += keeping->threshold_bytes;
+}
+
+struct renewal {
+    uint64_t noted_bytes, unused_bytes;
+    uint64_t given_bytes; /* out */
+};
+
+/* Another thread's call in between has been noted, and the driver's figure may be from before it. */
+static void renew(struct holding *pool, void *argument) {
+    struct renewal *renewal = argument;
+    if (pool->retained_bytes != renewal->noted_bytes || pool->retained_bytes <= renewal->unused_bytes)
+        return;
+    renewal->given_bytes = pool->retained_bytes - renewal->unused_bytes;
+    pool->retained_bytes = renewal->unused_bytes;
+}
+
+static uint64_t give_up(const struct holding *pool) {
+    struct renewal renewal = {.noted_bytes = pool->retained_bytes};
+    if (real.cuMemPoolTrimTo((CUmemoryPool)(uintptr_t)pool->key, 0) != CUDA_SUCCESS)
+        return 0;
+    uint64_t used = attribute(pool->key, CU_MEMPOOL_ATTR_USED_MEM_CURRENT);
+    uint64_t reserved = attribute(pool->key, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT);
+    renewal.unused_bytes = reserved > used ? reserved - used : 0;
+    (void)holding_change(HOLDING_POOL, pool->key, renew, &renewal);
+    charge_give_back(pool->card, EGPU_MEMORY_POOL, renewal.given_bytes);
+    return renewal.given_bytes;
+}
+
+/* So does the driver before it refuses; and what a lower threshold let go at a synchronisation is found here. */
+bool pools_give_up(int card, uint64_t wanted_bytes) {
+    struct holding pools[POOLS_MAX];
+    size_t count = holdings_copy(HOLDING_POOL, pools, POOLS_MAX);
+    uint64_t kept = 0, given = 0;
+    for (size_t each = 0; each < count; each++)
+        kept += pools[each].card == card ? pools[each].retained_bytes : 0;
+    if (kept == 0 || kept < wanted_bytes)
+        return false;
+    for (size_t each = 0; each < count; each++)
+        if (pools[each].card == card && pools[each].retained_bytes > 0)
+            given += give_up(&pools[each]);
+    return given > 0;
 }
 
 static CUresult undo(uint64_t address) { return real.cuMemFree_v2(address); }

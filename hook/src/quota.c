@@ -67,6 +67,9 @@ static void move_counter(uint64_t *to, uint64_t *from) {
 }
 
 void quota_depart(struct egpu_card_usage *card, struct egpu_slot_card *slot) {
+    /* What it shared with others is theirs from now on, and they cannot know it. */
+    if (quota_charge(slot) > 0)
+        put(&card->seen_all_ns, 0);
     put(&card->charged_bytes, subtract_saturated(get(&card->charged_bytes), quota_charge(slot)));
     for (uint32_t memory_class = 0; memory_class < EGPU_MEMORY_CLASS_COUNT_MAX; memory_class++)
         put(&slot->charged_bytes[memory_class], 0);

@@ -16,6 +16,8 @@ struct seen {
 bool seen_is_absent(int card);
 bool seen_recognise(int card, bool was_absent, uint64_t *bytes);
 
+bool seen_is_recognised(void);
+
 /* Bytes the driver has for this process on a card; false when libnvidia-ml is not there or did not recognise it. */
 bool seen_own(int card, uint64_t *bytes);
 /* All processes of the card; how many, 0 when this one is not recognised. */

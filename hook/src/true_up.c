@@ -9,6 +9,7 @@
 
 enum { SEEN_COUNT_MAX = 4096 };
 static const uint64_t TRUE_UP_PERIOD_NS = 1000000000;
+static const uint64_t TRUE_UP_AGAIN_NS = 100000000;
 
 /* What was read of a slot before the driver was asked: an allocation in between would be counted on one side only. */
 struct look {
@@ -94,12 +95,32 @@ bool true_up_all(int card) {
     return less;
 }
 
-void true_up_sometimes(int card) {
+void true_up_soon(int card) {
+    struct egpu_card_usage *usage = region_card_usage(card);
+    if (usage != NULL)
+        __atomic_store_n(&usage->seen_all_ns, 0, __ATOMIC_RELAXED);
+}
+
+/* One process a period looks for all. */
+static void all_sometimes(int card, uint64_t now) {
+    struct egpu_card_usage *usage = region_card_usage(card);
+    uint64_t last = usage == NULL ? now : __atomic_load_n(&usage->seen_all_ns, __ATOMIC_RELAXED);
+    if (last != 0 && now >= last && now - last < TRUE_UP_PERIOD_NS)
+        return;
+    /* Who left gives back its charge a moment before the driver finds it gone, so there is a second look soon. */
+    uint64_t stamp = last == 0 && now > TRUE_UP_PERIOD_NS ? now - TRUE_UP_PERIOD_NS + TRUE_UP_AGAIN_NS : now;
+    if (__atomic_compare_exchange_n(&usage->seen_all_ns, &last, stamp, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+        (void)true_up_all(card);
+}
+
+void true_up_sometimes(int card, bool is_context) {
     struct egpu_slot *slot = region_slot();
     if (slot == NULL)
         return;
     struct egpu_slot_card *own = &slot->cards[card];
     uint64_t now = clock_now_ns();
+    if (!is_context || seen_is_recognised())
+        all_sometimes(card, now);
     uint64_t last = __atomic_load_n(&own->seen_ns, __ATOMIC_RELAXED);
     bool agents = last != __atomic_load_n(&own->seen_applied_ns, __ATOMIC_RELAXED);
     if (!agents && last != 0 && now >= last && now - last < TRUE_UP_PERIOD_NS)

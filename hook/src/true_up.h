@@ -6,7 +6,10 @@
 /* Every process of the container on a card: by libnvidia-ml where that knows this process, and by what the agent wrote.
  * true: the container's charge is less than before. */
 bool true_up_all(int card);
-/* This process alone, at most once a period. */
-void true_up_sometimes(int card);
+/* The same at most once a period for the whole container, and this process alone once a period of its own. A process that
+ * is making its first context knows itself only afterwards, and leaves the look to others. */
+void true_up_sometimes(int card, bool is_context);
+/* Memory came to other processes without a call of theirs: the next allocation looks. */
+void true_up_soon(int card);
 
 #endif

@@ -4,6 +4,7 @@
 #include "charges.h"
 #include "real.h"
 #include "region.h"
+#include "true_up.h"
 
 static CUresult undo(uint64_t handle) { return real.cuMemRelease(handle); }
 
@@ -36,12 +37,19 @@ static bool reference(uint64_t handle) {
     return holding_change(HOLDING_PHYSICAL, handle, add_references, &one);
 }
 
+/* The last of this process: who imported it has it all the same. */
+static void last_gone(const struct holding *holding) {
+    charge_release(holding);
+    if (holding->shared)
+        true_up_soon(holding->card);
+}
+
 static void dereference(uint64_t handle) {
     uint64_t left = 1;
     struct holding holding;
     if (holding_change(HOLDING_PHYSICAL, handle, drop_reference, &left) && left == 0 &&
         holding_take(HOLDING_PHYSICAL, handle, &holding))
-        charge_release(&holding);
+        last_gone(&holding);
 }
 
 CUresult cuMemRelease(CUmemGenericAllocationHandle handle) {
@@ -51,7 +59,7 @@ CUresult cuMemRelease(CUmemGenericAllocationHandle handle) {
     bool last = known && holding.references <= 1 && holding_take(HOLDING_PHYSICAL, handle, &holding);
     CUresult result = real.cuMemRelease(handle);
     if (last && result == CUDA_SUCCESS)
-        charge_release(&holding);
+        last_gone(&holding);
     else if (last)
         (void)holding_add(&holding);
     else if (known && result == CUDA_SUCCESS)
@@ -102,6 +110,17 @@ CUresult cuMemRetainAllocationHandle(CUmemGenericAllocationHandle *handle, void 
     if (result == CUDA_SUCCESS)
         (void)reference(*handle);
     return result;
+}
+
+static void mark_shared(struct holding *holding, void *unused) {
+    (void)unused;
+    holding->shared = true;
+}
+
+CUresult cuMemExportToShareableHandle(void *shareable, CUmemGenericAllocationHandle handle, CUmemAllocationHandleType type,
+                                      unsigned long long flags) {
+    (void)holding_change(HOLDING_PHYSICAL, handle, mark_shared, NULL);
+    return real.cuMemExportToShareableHandle(shareable, handle, type, flags);
 }
 
 /* What this process exported itself comes back under the handle it has. */

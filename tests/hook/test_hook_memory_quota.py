@@ -2,102 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import random
 import re
 import signal
 import subprocess
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import building
 import pytest
-from agent import Region, make_region
-from children import Child
+from agent import make_region
+from containers import CONTEXT_MIB, MIB, ROOM_MIB, Container, Maker, go_on, until_it_waits
 
 from egpu_runtime.agent.region import CardLimits
 
-MIB = 1 << 20
-UUID = "GPU-45475055-5349-4d00-8000-000000000000"
-CONTEXT_MIB = 300
-"""What a context takes on the simulated card."""
-ROOM_MIB = 64
-"""Quota beyond one context."""
-SECONDS_MAX = 120
-"""Bounds a hang on a busy machine."""
 OUT_OF_MEMORY = 2
-
-
-@dataclass
-class Container:
-    """Processes with one region on one simulated card."""
-
-    folder: Path
-    cuda: str
-    region: Region | None
-    extra: dict[str, str] = field(default_factory=dict)
-
-    def start(self, script: str, *, hooked: bool = True) -> subprocess.Popen[str]:
-        program = building.client("quota", "-lcuda", cuda=self.cuda)
-        environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("EGPU_")},
-            "LD_LIBRARY_PATH": str(building.driver(self.cuda)),
-            "EGPU_SIM_STATE": str(self.folder / "card"),
-            "EGPU_REGION": str(self.region.path) if self.region else "",
-            **self.extra,
-        }
-        if hooked:
-            environment["LD_PRELOAD"] = str(building.hook())
-        return Child(
-            [program, *in_bytes(script).split()],
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def run(self, script: str, *, hooked: bool = True) -> tuple[str, str]:
-        """Answers, and what was said on stderr."""
-        with self.start(script, hooked=hooked) as process:
-            output, errors = process.communicate(timeout=SECONDS_MAX)
-        assert process.returncode == 0, errors
-        return answers(output), errors
-
-    def classes(self) -> dict[str, int]:
-        """Charged bytes by class, without the zeros."""
-        assert self.region is not None
-        return {name: value for name, value in self.region.usage().cards[0].charged_bytes_by_class.items() if value}
-
-    def charged_mib(self) -> float:
-        assert self.region is not None
-        return self.region.usage().cards[0].charged_bytes / MIB
-
-
-def in_bytes(script: str) -> str:
-    return re.sub(r"(\d+)M", lambda match: str(int(match[1]) * MIB), script)
-
-
-def answers(output: str) -> str:
-    """One line; whole MiB as such."""
-    return "; ".join(re.sub(r"\b(\d{6,20})\b", lambda m: f"{int(m[1]) // MIB}M", line) for line in output.splitlines())
-
-
-def until_it_waits(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    lines = []
-    while (line := process.stdout.readline().strip()) != ".":
-        assert line, process.stderr.read() if process.stderr else ""
-        lines.append(line)
-    return answers("\n".join(lines))
-
-
-def go_on(process: subprocess.Popen[str]) -> None:
-    assert process.stdin is not None
-    process.stdin.write("\n")
-    process.stdin.flush()
 
 
 @pytest.fixture(params=building.CUDA_VERSIONS)
@@ -108,17 +28,6 @@ def cuda(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def make(tmp_path: Path, cuda: str) -> Maker:
     return Maker(tmp_path, cuda)
-
-
-@dataclass
-class Maker:
-    folder: Path
-    cuda: str
-
-    def __call__(self, room_mib: int = ROOM_MIB, contexts: int = 1, **limits: object) -> Container:
-        quota = (CONTEXT_MIB * contexts + room_mib) * MIB
-        card = CardLimits(UUID, memory_quota_bytes=quota, **limits)  # type: ignore[arg-type]
-        return Container(self.folder, self.cuda, make_region(self.folder / "region", cards=[card]))
 
 
 def check(given: Container, script: str, expected: str) -> None:

@@ -10,7 +10,9 @@
  *   churn:B          allocates and frees until it is killed
  *   info total       cuMemGetInfo, cuDeviceTotalMem
  *   halves           cuMemGetInfo with a NULL for each of the two
- *   context destroy retain release reset    of device 0
+ *   device:N         what follows is done on device N
+ *   context destroy retain release reset    of the device
+ *   shared:B share:K take:PID:FILE          memory that other processes can have: makes it, names it, takes another's
  *   threshold:B trim:B                      of the pool that `pool` uses
  *   heap:B module unload
  *   wait             prints a point, goes on at the next line of stdin
@@ -20,6 +22,7 @@
  *   spin:MS          kernels of 1 ms, one after the other, for so long
  */
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <signal.h>
@@ -46,6 +49,7 @@ static unsigned allocation_count;
 static CUcontext context;
 static CUmemoryPool pool;
 static CUmodule module;
+static CUdevice device;
 
 static void say(const char *what, CUresult result) { printf("%s %d\n", what, result); }
 
@@ -56,14 +60,14 @@ static void keep(const char *what, CUresult result, struct allocation allocation
 
 static CUmemoryPool own_pool(void) {
     CUmemPoolProps properties = {.allocType = CU_MEM_ALLOCATION_TYPE_PINNED,
-                                 .location = {CU_MEM_LOCATION_TYPE_DEVICE, 0}};
+                                 .location = {CU_MEM_LOCATION_TYPE_DEVICE, device}};
     if (pool == NULL && cuMemPoolCreate(&pool, &properties) != CUDA_SUCCESS) pool = NULL;
     return pool;
 }
 
 static CUresult create_mapped(struct allocation *made, size_t bytes) {
     CUmemAllocationProp properties = {.type = CU_MEM_ALLOCATION_TYPE_PINNED,
-                                      .location = {CU_MEM_LOCATION_TYPE_DEVICE, 0}};
+                                      .location = {CU_MEM_LOCATION_TYPE_DEVICE, device}};
     CUresult result = cuMemCreate(&made->handle, bytes, &properties, 0);
     if (result != CUDA_SUCCESS) return result;
     result = cuMemAddressReserve(&made->address, bytes, 0, 0, 0);
@@ -82,6 +86,8 @@ static CUresult give(const struct allocation *allocation) {
     case 'v':
         result = cuMemUnmap(allocation->address, allocation->bytes);
         return result != CUDA_SUCCESS ? result : cuMemAddressFree(allocation->address, allocation->bytes);
+    case 'p':
+        return cuMemRelease(allocation->handle);
     case 'h':
         return cuMemFreeHost((void *)(uintptr_t)allocation->address);
     case 'r':
@@ -166,9 +172,40 @@ static CUresult open_allocation(const char *name, CUdeviceptr *address) {
     return cuIpcOpenMemHandle_v2(address, handle, 1);
 }
 
+static void make_shared(const char *name, size_t bytes) {
+    CUmemAllocationProp properties = {.type = CU_MEM_ALLOCATION_TYPE_PINNED,
+                                      .requestedHandleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR,
+                                      .location = {CU_MEM_LOCATION_TYPE_DEVICE, device}};
+    struct allocation made = {'p', 0, 0, bytes};
+    CUresult result = cuMemCreate(&made.handle, bytes, &properties, 0);
+    keep(name, result, made);
+}
+
+static void share(size_t index) {
+    int file = -1;
+    CUresult result = CUDA_ERROR_INVALID_VALUE;
+    if (index < allocation_count)
+        result = cuMemExportToShareableHandle(&file, allocations[index].handle, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0);
+    printf("share %d %d:%d\n", result, (int)getpid(), file);
+}
+
+static void take(const char *name, size_t pid, size_t number) {
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%zu/fd/%zu", pid, number);
+    int file = open(path, O_RDWR);
+    struct allocation taken = {.kind = 'p'};
+    CUresult result = cuMemImportFromShareableHandle(&taken.handle, (void *)(intptr_t)file,
+                                                     CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR);
+    close(file);
+    keep(name, result, taken);
+}
+
 static bool between_processes(const char *name, const char *word, size_t a, size_t b) {
     static CUdeviceptr opened;
-    if (strcmp(name, "threads") == 0) threads(a, b);
+    if (strcmp(name, "shared") == 0) make_shared(name, a);
+    else if (strcmp(name, "share") == 0) share(a);
+    else if (strcmp(name, "take") == 0) take(name, a, b);
+    else if (strcmp(name, "threads") == 0) threads(a, b);
     else if (strcmp(name, "export") == 0) export_allocation(a);
     else if (strcmp(name, "open") == 0) say(name, open_allocation(strchr(word, ':') + 1, &opened));
     else if (strcmp(name, "close") == 0) say(name, cuIpcCloseMemHandle(opened));
@@ -204,7 +241,7 @@ static void halves(void) {
 
 static void total(void) {
     size_t bytes = 0;
-    CUresult result = cuDeviceTotalMem_v2(&bytes, 0);
+    CUresult result = cuDeviceTotalMem_v2(&bytes, device);
     printf("total %d %zu\n", result, bytes);
 }
 
@@ -271,13 +308,14 @@ static bool allocate_host(const char *name, size_t bytes) {
 }
 
 static bool settings(const char *name, size_t a) {
-    if (strcmp(name, "context") == 0) say(name, cuCtxCreate_v2(&context, 0, 0));
+    if (strcmp(name, "device") == 0) device = (CUdevice)a;
+    else if (strcmp(name, "context") == 0) say(name, cuCtxCreate_v2(&context, 0, device));
     else if (strcmp(name, "destroy") == 0) say(name, cuCtxDestroy_v2(context));
     else if (strcmp(name, "retain") == 0) {
-        say(name, cuDevicePrimaryCtxRetain(&context, 0));
+        say(name, cuDevicePrimaryCtxRetain(&context, device));
         cuCtxSetCurrent(context);
-    } else if (strcmp(name, "release") == 0) say(name, cuDevicePrimaryCtxRelease_v2(0));
-    else if (strcmp(name, "reset") == 0) say(name, cuDevicePrimaryCtxReset_v2(0));
+    } else if (strcmp(name, "release") == 0) say(name, cuDevicePrimaryCtxRelease_v2(device));
+    else if (strcmp(name, "reset") == 0) say(name, cuDevicePrimaryCtxReset_v2(device));
     else if (strcmp(name, "threshold") == 0) {
         uint64_t bytes = a;
         say(name, cuMemPoolSetAttribute(own_pool(), CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, &bytes));

@@ -1,0 +1,98 @@
+"""Memory that is held in ways no call of its holder tells, and refusals that would be false."""
+
+from __future__ import annotations
+
+import re
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import building
+import pytest
+from containers import CONTEXT_MIB, MIB, Container, Maker, go_on, until_it_waits
+
+SHARED_MIB = 200
+DRIVER_FINDS_OUT_SECONDS = 0.3
+"""The simulated driver looks for the killed every 50 ms, less often on a busy machine."""
+
+
+@pytest.fixture(params=building.CUDA_VERSIONS)
+def cuda(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def make(tmp_path: Path, cuda: str) -> Maker:
+    return Maker(tmp_path, cuda)
+
+
+def check(given: Container, script: str, expected: str) -> None:
+    """What a process answers to `script` after its first words, init and context."""
+    said, errors = given.run(f"context {script}")
+    assert said.removeprefix("init 0; context 0; ") == expected, errors
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        (
+            "threshold:64M pool:48M free:0 sync threshold:0 sync alloc:32M alloc:33M",
+            "threshold 0; pool 0; free 0; sync 0; threshold 0; sync 0; alloc 0; alloc 2",
+        ),
+        (
+            "threshold:64M pool:48M free:0 sync async:32M async:33M",
+            "threshold 0; pool 0; free 0; sync 0; async 0; async 2",
+        ),
+        (
+            "threshold:64M pool:24M pool:24M free:0 sync alloc:40M alloc:1",
+            "threshold 0; pool 0; pool 0; free 0; sync 0; alloc 0; alloc 2",
+        ),
+    ],
+)
+def test_what_a_pool_only_keeps_is_no_reason_to_refuse(make: Maker, script: str, expected: str) -> None:
+    """As the driver on a full card: the unused memory of pools goes before anything is refused."""
+    check(make(), script, expected)
+
+
+def test_a_pool_keeps_what_would_not_help(make: Maker) -> None:
+    container = make()
+    with container.start("context threshold:64M pool:48M free:0 sync alloc:65M wait") as process:
+        assert until_it_waits(process).endswith("alloc 2")
+        assert container.classes()["pool"] == 48 * MIB
+        process.communicate()
+
+
+@pytest.mark.parametrize("end", ["release", "exit", "kill"])
+def test_memory_of_a_process_that_is_gone_is_its_users(make: Maker, end: str) -> None:
+    """Who made it gives it back while another one still has it: the driver says whose it is now."""
+    contexts = 3 if end == "release" else 2
+    container = make(contexts=contexts, room_mib=SHARED_MIB + 50)
+    with ExitStack() as stack:
+        maker = stack.enter_context(
+            container.start(f"context shared:{SHARED_MIB}M share:0 wait {'free:0 wait' if end == 'release' else ''}")
+        )
+        name = re.search(r"share 0 (\d+:\d+)", until_it_waits(maker))
+        assert name
+        user = stack.enter_context(container.start(f"context take:{name[1]} wait"))
+        assert until_it_waits(user) == "init 0; context 0; take 0"
+        assert container.charged_mib() == 2 * CONTEXT_MIB + SHARED_MIB
+        if end == "kill":
+            maker.kill()
+            maker.communicate()
+        else:
+            go_on(maker)
+        if end == "release":
+            assert until_it_waits(maker) == "free 0"
+        elif end == "exit":
+            maker.communicate()
+        newcomer = stack.enter_context(container.start("context alloc:2M wait alloc:49M alloc:48M wait"))
+        assert until_it_waits(newcomer) == "init 0; context 0; alloc 0"
+        if end == "kill":
+            time.sleep(DRIVER_FINDS_OUT_SECONDS)
+        go_on(newcomer)
+        assert until_it_waits(newcomer) == "alloc 2; alloc 0"
+        assert container.charged_mib() == CONTEXT_MIB * contexts + SHARED_MIB + 50
+        assert container.classes()["unaccounted"] == SHARED_MIB * MIB
+        for process in (newcomer, user, maker):
+            process.communicate()
+    assert container.charged_mib() == 0
