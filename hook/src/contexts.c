@@ -1,11 +1,13 @@
 #include "batches.h"
 #include "cards.h"
 #include "charges.h"
+#include "clock.h"
 #include "measured.h"
 #include "seen.h"
 #include "oversubscription.h"
 #include "real.h"
 #include "region.h"
+#include "throttle.h"
 
 #include <pthread.h>
 
@@ -183,12 +185,20 @@ static bool is_active(CUdevice device) {
 }
 
 /* Primary contexts begin at the first retain and end at the last release, which only the driver counts: so one thread at a
- * time does either on a device. A driver that does not answer, as in a child of fork, is asked without the lock, which a
- * thread that is not there any more may hold. */
-static pthread_mutex_t *primary_lock(CUdevice device) {
-    static pthread_mutex_t locks[EGPU_CARD_COUNT_MAX] = {[0 ... EGPU_CARD_COUNT_MAX - 1] = PTHREAD_MUTEX_INITIALIZER};
-    return &locks[(unsigned)device % EGPU_CARD_COUNT_MAX];
+ * time does either on a device, and the others look again and again, for the driver may wait for the card meanwhile. A
+ * driver that does not answer, as in a child of fork, is asked without a turn, which a thread that is not there any more may
+ * have. */
+static uint32_t *turn_of(CUdevice device) {
+    static uint32_t taken[EGPU_CARD_COUNT_MAX];
+    return &taken[(unsigned)device % EGPU_CARD_COUNT_MAX];
 }
+
+static void take_turn(CUdevice device) {
+    while (__atomic_exchange_n(turn_of(device), 1, __ATOMIC_ACQUIRE) != 0)
+        clock_sleep_until(clock_now_ns() + THROTTLE_POLL_NS);
+}
+
+static void give_turn(CUdevice device) { __atomic_store_n(turn_of(device), 0, __ATOMIC_RELEASE); }
 
 /* Threads that come at the same time must not be charged for one each. */
 CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device) {
@@ -198,14 +208,14 @@ CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device) {
         real.cuDevicePrimaryCtxGetState(device, &flags, &active) != CUDA_SUCCESS || active != 0)
         return real.cuDevicePrimaryCtxRetain(context, device);
     struct making m;
-    pthread_mutex_lock(primary_lock(device));
+    take_turn(device);
     bool made = is_active(device);
     CUresult result = made ? CUDA_SUCCESS : admit(device, &m);
     if (result == CUDA_SUCCESS) {
         result = real.cuDevicePrimaryCtxRetain(context, device);
         if (!made) result = settle(result, &m, context);
     }
-    pthread_mutex_unlock(primary_lock(device));
+    give_turn(device);
     return result;
 }
 
@@ -224,12 +234,12 @@ static CUresult end_primary(CUdevice device, CUresult (*call)(CUdevice)) {
     struct ending ending;
     if (primary_context(device) == NULL)
         return call(device);
-    pthread_mutex_lock(primary_lock(device));
+    take_turn(device);
     CUcontext context = primary_context(device);
     ending_begin(&ending, context, context);
     CUresult result = call(device);
     ending_settle(&ending, result == CUDA_SUCCESS && !is_active(device));
-    pthread_mutex_unlock(primary_lock(device));
+    give_turn(device);
     return result;
 }
 

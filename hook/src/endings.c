@@ -39,7 +39,8 @@ void batches_end_stream(CUstream handle) {
 }
 
 static bool belongs(const struct stream *stream, CUcontext context) {
-    return (stream->context == context || stream->events_context == context) &&
+    return (__atomic_load_n(&stream->context, __ATOMIC_RELAXED) == context ||
+            __atomic_load_n(&stream->events_context, __ATOMIC_RELAXED) == context) &&
            !__atomic_load_n(&stream->gone, __ATOMIC_ACQUIRE);
 }
 
@@ -101,7 +102,7 @@ static void bury(struct stream *stream, uint64_t *rest_ns) {
     }
     struct gate *gate = gate_of_card(stream->card);
     bool foreign = stream->events_context != stream->context;
-    stream->ended = 0;
+    __atomic_store_n(&stream->ended, 0, __ATOMIC_RELAXED);
     if (gate) stream_reap(stream, gate);
     stream_clear(stream, foreign);
 }

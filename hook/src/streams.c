@@ -69,7 +69,9 @@ static unsigned place_of(CUstream handle, CUcontext context, uint64_t thread) {
 }
 
 static bool same(const struct stream *stream, CUstream handle, CUcontext context, uint64_t thread) {
-    return stream->handle == handle && stream->thread == thread && (context == NULL || stream->context == context) &&
+    return __atomic_load_n(&stream->handle, __ATOMIC_RELAXED) == handle &&
+           __atomic_load_n(&stream->thread, __ATOMIC_RELAXED) == thread &&
+           (context == NULL || __atomic_load_n(&stream->context, __ATOMIC_RELAXED) == context) &&
            !__atomic_load_n(&stream->gone, __ATOMIC_ACQUIRE) && !__atomic_load_n(&stream->ended, __ATOMIC_RELAXED);
 }
 
@@ -107,10 +109,11 @@ static struct stream *insert(const struct identity *wanted, unsigned place) {
         bool is_new = stream == NULL;
         if (is_new) stream = calloc(1, sizeof *stream);
         if (!stream) return NULL;
-        stream->handle = wanted->handle;
-        stream->context = wanted->context;
-        stream->events_context = wanted->events_context;
-        stream->thread = wanted->thread;
+        /* Who found the struct for another stream may look at these words just now, and then at `gone`. */
+        __atomic_store_n(&stream->handle, wanted->handle, __ATOMIC_RELAXED);
+        __atomic_store_n(&stream->context, wanted->context, __ATOMIC_RELAXED);
+        __atomic_store_n(&stream->events_context, wanted->events_context, __ATOMIC_RELAXED);
+        __atomic_store_n(&stream->thread, wanted->thread, __ATOMIC_RELAXED);
         stream->card = wanted->card;
         __atomic_store_n(&stream->gone, 0, __ATOMIC_RELEASE);
         stream_release(stream);
@@ -204,7 +207,7 @@ void streams_forget(struct stream *stream) {
     stream->open = 0;
     stream->work_end_ns = 0;
     stream->launches = 0;
-    stream->holder = 0;
+    __atomic_store_n(&stream->holder, 0, __ATOMIC_RELAXED);
     stream->interrupted = 0;
     __atomic_store_n(&stream->ended, 0, __ATOMIC_RELAXED);
     stream->dry = 0;

@@ -104,9 +104,10 @@ class _Process(ctypes.Structure):
                 "threads",
                 "lost",
                 "expected",
+                "dead_events",
             )
         ),
-        ("reserved", ctypes.c_uint64 * 6),
+        ("reserved", ctypes.c_uint64 * 5),
         ("shares", _Share * CARDS_MAX),
         ("lanes", ctypes.c_uint32 * ENGINES_MAX),
     )
@@ -306,6 +307,12 @@ class Simulation:
     def stalls(self) -> int:
         """How often a thread lost its turn because it slept outside the driver."""
         return int(self._read().stalls)
+
+    @property
+    def dead_events(self) -> int:
+        """Calls of all processes on events whose context had ended: on a real driver such a handle may be anything."""
+        state = self._read()
+        return sum(int(process.dead_events) for process in state.processes[: state.processes_high])
 
     def queues_consistent(self) -> bool:
         """With all processes gone: no engine counts work that is nobody's."""

@@ -140,6 +140,11 @@ def test_all_threads_are_served(clock: str, region: Region) -> None:
         assert check(Run(THREAD, "first_calls", "", clock=clock), region) == "served 8\n"
 
 
+@pytest.mark.parametrize("clock", ["virtual", "wall"])
+def test_no_race_of_contexts_that_end(clock: str, region: Region) -> None:
+    assert check(Run(THREAD, "context_churn", "4 6", clock=clock), region) == "rounds 6\n"
+
+
 def test_an_error_is_noticed(tmp_path: Path) -> None:
     """A race of two threads in a preloaded library, and a write beyond an array: else silence would mean nothing."""
     source = tmp_path / "wrong.c"

@@ -64,6 +64,18 @@ def test_each_card_is_charged_what_ran_on_it(case: str) -> None:
         assert card.charged_ns == pytest.approx(card.true_ns, rel=MEASURED_SHARE)
 
 
+@pytest.mark.parametrize("clock", ["virtual", "wall"])
+def test_what_died_with_its_context_is_left_alone(clock: str) -> None:
+    with Simulation(clock=clock, env={"EGPU_SIM_CONTEXT_MIB": "1"}) as sim:
+        region = make_region(sim.folder / "region", cards=[CardLimits(UUIDS[0], MEMORY_BYTES, core_quota=0.9)])
+        sim.run([building.client("context_churn", "-lcuda"), "5", "10"], hook=True, region=region.path, rank=0)
+        card = region.usage().cards[0]
+        assert (sim.dead_events, sim.stalls, card.charged_bytes) == (0, 0, 0)
+        share = sim.card().rank(0)
+    if clock == "virtual":
+        assert card.busy_ns == pytest.approx(share.busy_ns + share.copy_ns, rel=MEASURED_SHARE)
+
+
 def test_streams_of_thousands_of_threads_are_kept_apart() -> None:
     card = run("time_script", "open:0", f"churn:{STREAMS_MORE_THAN_KEPT}:50")[0]
     assert card.charged_ns == pytest.approx(card.true_ns, rel=0.01)

@@ -60,7 +60,12 @@ static CUresult enter(CUevent event)
 
     if (result != CUDA_SUCCESS)
         return result;
-    return event != NULL && event->magic == SIM_EVENT_MAGIC ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
+    if (event == NULL || event->magic != SIM_EVENT_MAGIC)
+        return CUDA_ERROR_INVALID_HANDLE;
+    if (!event->context->destroyed)
+        return CUDA_SUCCESS;
+    __atomic_add_fetch(&sim_process()->dead_events, 1, __ATOMIC_RELAXED);
+    return CUDA_ERROR_CONTEXT_IS_DESTROYED;
 }
 
 CUresult sim_cuEventCreate(CUevent *made, unsigned int flags)

@@ -131,7 +131,8 @@ struct sim_process {
     uint64_t threads; /* participants ever: orders those of one process */
     uint64_t lost;    /* device lost: sticky for the process */
     uint64_t expected; /* its part of the threads announced: it may die before they come */
-    uint64_t reserved[6];
+    uint64_t dead_events; /* calls on events whose context has ended */
+    uint64_t reserved[5];
     struct sim_share shares[SIM_CARDS_MAX];
     uint32_t lanes[SIM_ENGINES_MAX]; /* lane + 1 */
 };
