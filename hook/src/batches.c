@@ -117,6 +117,7 @@ static bool open_batch(struct stream *stream, const struct submission *submissio
     batch->ambiguous = busy && !behind;
     stream->interrupted = 0;
     batch->borrowed = pass->borrowed;
+    batch->probe = pass->probe;
     batch->others_busy_ns = others_busy_ns(submission->gate, stream);
     batch->contended = others_active(submission->gate, stream->launches + 1, pass->now_ns);
     batch->ended = !submission->pass.free && (stream_is_implicit(stream) || gate_measures_exactly(submission->gate, pass->now_ns));
@@ -162,7 +163,8 @@ void batches_before(struct submission *submission) {
 /* Launched without a batch: the learned cost stands, and it is not outstanding for long. */
 static void finish_unmeasured(struct submission *submission) {
     struct gate_batch batch = {.launches = 1, .learned_ns = submission->pass.learned_ns,
-                               .unknown = submission->pass.learned_ns == 0, .borrowed = submission->pass.borrowed};
+                               .unknown = submission->pass.learned_ns == 0, .borrowed = submission->pass.borrowed,
+                               .probe = submission->pass.probe};
     batch.span.elapsed_ns = batch.unknown ? UNMEASURED_NS : batch.learned_ns;
     gate_finish(submission->gate, &batch, 0);
 }
@@ -210,13 +212,14 @@ static int reap_first(struct stream *stream, struct gate *gate) {
     bool measured = !batch->alone && status == CUDA_SUCCESS &&
                     real.cuEventElapsedTime(&elapsed_ms, batch->from, batch->end) == CUDA_SUCCESS;
     struct gate_batch done = {.key = batch->key, .learned_ns = batch->learned_ns, .launches = batch->launches,
-                              .unknown = batch->unknown, .borrowed = batch->borrowed, .idle_start = batch->idle_start};
+                              .unknown = batch->unknown, .borrowed = batch->borrowed, .idle_start = batch->idle_start,
+                              .probe = batch->probe};
     neighbours_renew(gate->card); /* somebody who came a moment ago has spoilt the measurement */
     uint64_t busy_ns = others_busy_ns(gate, stream);
     uint64_t guess_ns = batch->learned_ns + batch->unknown * UNMEASURED_NS;
     done.span.elapsed_ns = measured ? (uint64_t)((double)elapsed_ms * 1e6 + 0.5)
                                      : guess_ns > batch->elapsed_ns ? guess_ns : batch->elapsed_ns;
-    if (!measured || batch->ambiguous) done.key = 0;
+    done.unclear = !measured || batch->ambiguous;
     if (measured) /* the way to the card */
         done.span.elapsed_ns -= batch->call_ns < done.span.elapsed_ns / 2 ? batch->call_ns : done.span.elapsed_ns / 2;
     done.span.contended = batch->contended || busy_ns != batch->others_busy_ns ||

@@ -24,8 +24,21 @@ struct cost_entry *costs_find(struct costs *costs, uint64_t key) {
     return oldest;
 }
 
-/* Clean measurements are averaged, for kernels take different times with different data. A contended one is never too
- * short, so it can lower a cost that was never measured alone, or one that is plainly out of date. */
+static bool outdated(const struct cost_entry *entry, uint64_t elapsed_ns) {
+    return elapsed_ns / COSTS_OUTDATED > entry->cost_ns || elapsed_ns < entry->cost_ns / COSTS_OUTDATED;
+}
+
+static void settle(struct cost_entry *entry, uint64_t elapsed_ns, uint64_t now_ns) {
+    if (entry->surprised && outdated(entry, elapsed_ns)) entry->trusted_ns = now_ns + COSTS_TRUSTED_NS;
+    entry->doubted = entry->surprised = false;
+    if (elapsed_ns >= entry->longest_ns) entry->longest_ns = elapsed_ns;
+    else entry->longest_ns -= (entry->longest_ns - elapsed_ns) / COSTS_LONGEST_FADES;
+    entry->clean_ns = now_ns ? now_ns : 1;
+}
+
+/* Clean measurements are averaged, for kernels take different times with different data; one far from the mean counts
+ * at once, for its launches are charged what was learned long before they are measured. A contended measurement is
+ * never too short, so it can lower a cost that was never measured alone, or one that is plainly out of date. */
 void costs_learn(struct cost_entry *entry, uint64_t elapsed_ns, bool clean, uint64_t now_ns) {
     if (elapsed_ns == 0) elapsed_ns = 1;
     if (!clean) {
@@ -36,15 +49,50 @@ void costs_learn(struct cost_entry *entry, uint64_t elapsed_ns, bool clean, uint
         }
         return;
     }
-    if (entry->samples < COSTS_SAMPLES_MAX) entry->samples++;
+    settle(entry, elapsed_ns, now_ns);
     int64_t change_ns = (int64_t)elapsed_ns - (int64_t)entry->cost_ns;
+    uint64_t distance_ns = entry->samples == 0 ? 0 : (uint64_t)(change_ns < 0 ? -change_ns : change_ns);
+    if (outdated(entry, elapsed_ns)) entry->samples = 0;
+    else if (distance_ns > 4 * entry->spread_ns + entry->cost_ns / 8 && entry->samples > COSTS_SAMPLES_FEW)
+        entry->samples = COSTS_SAMPLES_FEW;
+    if (entry->samples < COSTS_SAMPLES_MAX) entry->samples++;
+    uint64_t fades = entry->samples < COSTS_SPREAD_FADES ? entry->samples : COSTS_SPREAD_FADES;
+    entry->spread_ns = entry->spread_ns - entry->spread_ns / fades + distance_ns / fades;
     entry->cost_ns = (uint64_t)((int64_t)entry->cost_ns + change_ns / (int64_t)entry->samples);
-    entry->clean_ns = now_ns ? now_ns : 1;
+}
+
+uint64_t costs_longest(const struct cost_entry *entry, uint64_t learned_ns) {
+    if (entry->cost_ns == 0 || entry->longest_ns <= entry->cost_ns) return learned_ns;
+    return (uint64_t)((double)learned_ns * ((double)entry->longest_ns / (double)entry->cost_ns));
+}
+
+bool costs_trusted(const struct cost_entry *entry, uint64_t now_ns) { return now_ns < entry->trusted_ns; }
+
+void costs_doubt(struct cost_entry *entry) { entry->doubted = true; }
+
+void costs_surprise(struct cost_entry *entry, uint64_t elapsed_ns) {
+    entry->doubted = entry->surprised = true;
+    if (elapsed_ns <= entry->cost_ns) return;
+    entry->cost_ns = elapsed_ns;
+    entry->samples = 0;
+}
+
+/* The error of a mean of n is the spread by the root of n. */
+static uint64_t samples_enough(const struct cost_entry *entry) {
+    uint64_t enough = entry->cost_ns > COSTS_LONG_NS ? COSTS_SAMPLES_ENOUGH_LONG : COSTS_SAMPLES_ENOUGH;
+    uint64_t parts = entry->cost_ns == 0 ? 0 : entry->spread_ns * COSTS_ERROR_PARTS / entry->cost_ns;
+    if (parts * parts <= enough) return enough;
+    return parts * parts < COSTS_SAMPLES_MAX ? parts * parts : COSTS_SAMPLES_MAX;
+}
+
+void costs_unconfirmed(struct cost_entry *entry, uint64_t now_ns) {
+    if (entry->surprised) entry->trusted_ns = now_ns + COSTS_TRUSTED_NS;
+    entry->doubted = entry->surprised = false;
 }
 
 bool costs_stale(const struct cost_entry *entry, uint64_t now_ns) {
-    uint32_t enough = entry->cost_ns > COSTS_LONG_NS ? COSTS_SAMPLES_ENOUGH_LONG : COSTS_SAMPLES_ENOUGH;
-    return entry->samples < enough || now_ns > entry->clean_ns + COSTS_STALE_NS;
+    uint64_t enough = samples_enough(entry);
+    return entry->doubted || entry->samples < enough || now_ns > entry->clean_ns + COSTS_STALE_NS;
 }
 
 bool costs_due(struct cost_entry *entry, uint64_t now_ns) {

@@ -13,6 +13,7 @@
 #define PAGE_MARGIN_NS 100000ull  /* a look a little late must not read as "idle" */
 #define GAP_NS 10000ull           /* from the call to the card on an empty stream: a real launch takes 3 to 8 us */
 #define PROBE_ALONE_NS 500000ull
+#define PROBE_LENGTH_NS 5000000ull /* of one that wants more measurements */
 #define REAP_NS 50000ull
 #define GUESSED_PARTS 50
 #define GUESSED_NS_MAX (200 * THROTTLE_MS)
@@ -99,7 +100,8 @@ static struct throttle_ask ask_now(struct gate *gate, struct gate_pass *pass, ui
     struct cost_entry *entry = costs_find(&gate->costs, pass->key);
     pass->learned_ns = entry->cost_ns;
     pass->clean_wanted = costs_stale(entry, now_ns);
-    ask.ahead_ns = work_left_ns(gate, now_ns);
+    ask.ahead_ns = costs_longest(entry, work_left_ns(gate, now_ns));
+    ask.ahead_launches = gate->launches;
     ask.head_ns = gate->head_ns;
     ask.ahead_unknown = gate->unknown > 0;
     pthread_mutex_unlock(&gate->lock);
@@ -114,6 +116,7 @@ static bool probe_begins(struct gate *gate, const struct surroundings *around, c
     if (gate->probe_started_ns && now_ns < gate->probe_started_ns + gate->probe_period_ns) return false;
     if (!__atomic_compare_exchange_n(&gate->probing, &nobody, 1, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) return false;
     gate->probe_started_ns = now_ns;
+    store(&gate->probe_measured_ns, 0);
     store(&around->page->probe_until_ns, now_ns + THROTTLE_PROBE_NS_MAX - 1);
     return true;
 }
@@ -123,6 +126,13 @@ static void end_probe(struct gate *gate, const struct surroundings *around, bool
     gate->probe_period_ns = throttle_probe_period(gate->probe_period_ns, clean);
     if (around->page) store(&around->page->probe_until_ns, 0);
     __atomic_store_n(&gate->probing, 0, __ATOMIC_RELEASE);
+}
+
+/* Who does not let us measure is not believed to be right about our kernels either. */
+static void give_up(struct gate *gate, uint64_t key, uint64_t now_ns) {
+    pthread_mutex_lock(&gate->lock);
+    costs_unconfirmed(costs_find(&gate->costs, key), now_ns);
+    pthread_mutex_unlock(&gate->lock);
 }
 
 static void account_wait(struct gate *gate, const struct surroundings *around, enum throttle_reason reason,
@@ -152,6 +162,7 @@ static void take(struct gate *gate, const struct surroundings *around, struct ga
     pthread_mutex_lock(&gate->lock);
     struct cost_entry *entry = costs_find(&gate->costs, pass->key);
     pass->learned_ns = entry->cost_ns;
+    pass->longest_ns = costs_longest(entry, entry->cost_ns);
     pass->clean_wanted = costs_due(entry, pass->now_ns) || pass->probe;
     if (gate->launches == 0) store(&gate->head_ns, pass->learned_ns);
     __atomic_store_n(&gate->launches, gate->launches + 1, __ATOMIC_RELAXED); /* Looked at without the lock. */
@@ -197,9 +208,13 @@ void gate_enter(struct gate *gate, uint64_t key, struct gate_pass *pass) {
             pass->probe = true;
             continue;
         }
-        if (decision.reason == THROTTLE_PASS) break;
-        if (pass->probe && pass->now_ns > gate->probe_started_ns + THROTTLE_DRAIN_NS_MAX) {
+        if (decision.reason == THROTTLE_PASS) {
+            pass->probe = ask.probing;
+            break;
+        }
+        if (ask.probing && pass->now_ns > gate->probe_started_ns + THROTTLE_DRAIN_NS_MAX) {
             pass->probe = false;
+            if (decision.reason == THROTTLE_WAIT_PROBE) give_up(gate, pass->key, pass->now_ns);
             end_probe(gate, &around, false);
             continue;
         }
@@ -221,6 +236,7 @@ uint64_t gate_row_ns(struct gate *gate, const struct gate_pass *pass) {
     const struct egpu_card_limits *limits = region_limits(gate->card);
     if (!limits || limits->oversubscription || __atomic_load_n(&gate->probing, __ATOMIC_ACQUIRE)) return 0;
     if (pass->learned_ns == 0 || pass->clean_wanted) return 0;
+    if (pass->longest_ns / COSTS_OUTDATED > pass->learned_ns) return 0;
     return limits->priority == THROTTLE_LOW ? ROW_NS_LOW : BATCH_NS;
 }
 
@@ -265,9 +281,25 @@ void gate_undo(struct gate *gate, const struct gate_pass *pass) {
     if (pass->probe) end_probe(gate, &around, false);
 }
 
-static void learn(struct gate *gate, const struct gate_batch *batch, uint64_t now_ns) {
+/* With the lock held: what a batch of others beside us is judged by. */
+static void describe(struct gate *gate, const struct gate_batch *batch, const struct surroundings *around,
+                     struct throttle_span *span, uint64_t now_ns) {
+    uint64_t since_ns = now_ns - least(span->elapsed_ns, now_ns);
+    span->learned_ns = batch->unknown ? 0 : batch->learned_ns;
+    span->longest_ns = span->learned_ns;
+    span->peers_parts = throttle_entitled_parts(&around->limits, around->peers, around->count, since_ns);
+    if (batch->key == 0) return;
+    const struct cost_entry *entry = costs_find(&gate->costs, batch->key);
+    span->longest_ns = costs_longest(entry, span->learned_ns);
+    span->trusted = costs_trusted(entry, now_ns);
+}
+
+static void learn(struct gate *gate, const struct gate_batch *batch, uint64_t cost_ns, uint64_t now_ns) {
     if (batch->key == 0 || batch->launches == 0) return;
     struct cost_entry *entry = costs_find(&gate->costs, batch->key);
+    if (gate->ledger.surprised) costs_surprise(entry, cost_ns / batch->launches);
+    if (gate->ledger.doubtful) costs_doubt(entry);
+    if (batch->unclear) return;
     uint64_t each_ns = batch->span.elapsed_ns / batch->launches;
     bool clean = !batch->span.contended;
     /* The first launch on an empty stream pays the way to the card: that is no reason to think the kernel slower. */
@@ -276,22 +308,32 @@ static void learn(struct gate *gate, const struct gate_batch *batch, uint64_t no
     costs_learn(entry, each_ns, clean, now_ns);
 }
 
+/* Short kernels are measured in the row behind the first one, which alone pays the way to the card; those whose time
+ * depends on data are measured often. */
+static bool probe_goes_on(struct gate *gate, const struct gate_batch *batch, uint64_t now_ns) {
+    if (!batch->probe || batch->key == 0) return false;
+    if (load(&gate->probe_measured_ns) == 0) store(&gate->probe_measured_ns, now_ns);
+    if (now_ns > load(&gate->probe_measured_ns) + PROBE_LENGTH_NS) return false;
+    if (batch->idle_start && batch->span.elapsed_ns < PROBE_ALONE_NS) return true;
+    return costs_stale(costs_find(&gate->costs, batch->key), now_ns);
+}
+
 uint64_t gate_finish(struct gate *gate, const struct gate_batch *batch, uint64_t next_learned_ns) {
     struct surroundings around;
     struct throttle_span span = batch->span;
     uint64_t now_ns = clock_now_ns();
     surroundings_look(gate, &around);
-    span.learned_ns = batch->unknown ? 0 : batch->learned_ns;
     pthread_mutex_lock(&gate->lock);
+    describe(gate, batch, &around, &span, now_ns);
     uint64_t cost_ns = throttle_attribute(&gate->ledger, &span);
-    learn(gate, batch, now_ns);
+    learn(gate, batch, cost_ns, now_ns);
     if (batch->idle_start && span.learned_ns && cost_ns > span.learned_ns && cost_ns <= span.learned_ns + GAP_NS)
         cost_ns = span.learned_ns;
     remove_ahead(gate, batch->learned_ns, batch->launches, batch->unknown);
     store(&gate->head_ns, least(next_learned_ns, gate->ahead_ns));
     uint64_t behind_ns = gate->ahead_ns - gate->head_ns;
     gate->work_end_ns = least(most(gate->work_end_ns, now_ns + behind_ns), now_ns + gate->ahead_ns);
-    bool idle = gate->launches == 0;
+    bool idle = gate->launches == 0, goes_on = probe_goes_on(gate, batch, now_ns);
     pthread_mutex_unlock(&gate->lock);
     add(&gate->busy_ns, cost_ns);
     add(&around.bucket->busy_ns, cost_ns);
@@ -304,8 +346,7 @@ uint64_t gate_finish(struct gate *gate, const struct gate_batch *batch, uint64_t
         store(&slot->last_submit_ns, (uint64_t)wall.tv_sec * 1000000000ull + (uint64_t)wall.tv_nsec);
     }
     oversubscription_measured(gate->card, span.elapsed_ns, span.learned_ns, span.peers_busy_ns);
-    /* Short kernels are measured in the row behind the first one, which alone pays the way to the card. */
-    if (!batch->idle_start || idle || span.elapsed_ns >= PROBE_ALONE_NS) end_probe(gate, &around, !span.contended);
+    if (batch->probe && (idle || span.contended || !goes_on)) end_probe(gate, &around, !span.contended);
     if (idle && around.page && around.limits.priority == THROTTLE_HIGH)
         store(&around.page->hold_until_ns, now_ns + THROTTLE_HOLD_NS);
     publish(gate, &around, now_ns, UINT64_MAX - PAGE_MARGIN_NS);

@@ -24,6 +24,7 @@ struct gate {
     uint64_t busy_ns;        /* charged to this process, by batches that ended and in advance */
     uint64_t busy_until_ns;  /* what this process wrote to the page last */
     uint64_t probe_started_ns;
+    uint64_t probe_measured_ns; /* its first measurement ended; 0: not yet */
     uint64_t probe_period_ns;
     uint64_t exact_until_ns; /* each launch is followed by an event, see gate_guessed */
     uint64_t reap_at_ns;     /* finished batches are looked for then */
@@ -36,6 +37,7 @@ struct gate {
 struct gate_pass {
     uint64_t key;
     uint64_t learned_ns;
+    uint64_t longest_ns;     /* that it took lately */
     uint64_t now_ns;         /* when it passed */
     bool borrowed;
     bool probe;
@@ -51,6 +53,8 @@ struct gate_batch {
     uint32_t launches;
     uint32_t unknown;
     bool borrowed;
+    bool probe;              /* submitted while the others held their launches */
+    bool unclear;            /* there may be a pause in it: charged, but nothing is learned */
     bool idle_start;         /* the stream was empty before it, so the way from the call to the card is in its time */
 };
 

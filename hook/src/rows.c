@@ -15,6 +15,7 @@ static __thread struct row {
     uint64_t left_ns;
     uint64_t end_ns;            /* what was launched is done then, or the row is too old */
     bool measured;
+    struct known_cost *first;
     struct clock_glance from;
 } rows[ROWS];
 
@@ -60,6 +61,7 @@ bool row_goes_on(const struct row_key *what) {
     /* The stream has run dry: a batch with a pause in it would be charged the pause. */
     if (now_ns >= row->end_ns || now_ns >= __atomic_load_n(&known->until_ns, __ATOMIC_RELAXED)) return false;
     if (stream_is_implicit(stream) && !is_current(stream)) return false;
+    if (known != row->first) __atomic_store_n(&stream->row_mixed, 1, __ATOMIC_RELAXED);
     if (row->measured) row->end_ns += cost_ns;
     row->left--;
     row->left_ns -= cost_ns;
@@ -82,7 +84,8 @@ void row_begin(const struct submission *submission, struct batch *batch) {
     gate_grant(submission->gate, pass, left_ns);
     struct row *row = row_of(submission->what.stream);
     *row = (struct row){.handle = submission->what.stream, .stream = stream, .serial = stream->row_serial, .left = left,
-                        .left_ns = left_ns, .measured = !batch->unmeasured};
+                        .left_ns = left_ns, .measured = !batch->unmeasured,
+                        .first = known_of(stream, &submission->what)};
     row->from = clock_glance_begin();
     row->end_ns = batch->unmeasured ? batch->submitted_ns + BATCH_NS : stream->work_end_ns;
     stream->work_end_ns += left_ns;
@@ -101,6 +104,8 @@ void row_end(struct stream *stream) {
     struct batch *batch = &stream->batches[(stream->last - 1) % BATCHES_PER_STREAM];
     if (used_ns > granted_ns) used_ns = granted_ns;
     stream->row_gate = NULL;
+    /* What they took together says nothing of one of them. */
+    if (__atomic_exchange_n(&stream->row_mixed, 0, __ATOMIC_RELAXED)) batch->key = 0;
     batch->launches += launches;
     batch->learned_ns += used_ns;
     __atomic_store_n(&stream->launches, stream->launches + launches, __ATOMIC_RELAXED);

@@ -14,7 +14,7 @@ struct batch {
     uint64_t call_ns;           /* the driver's call of its first launch took so long: on an empty stream the card waits for it */
     uint64_t others_busy_ns;    /* of peers when it began */
     uint32_t launches, unknown;
-    bool borrowed, contended, idle_start, ambiguous;
+    bool borrowed, contended, idle_start, ambiguous, probe;
     bool alone;                 /* no end event: charged as learned, or more if `elapsed_ns` says so */
     uint64_t elapsed_ns;
     bool ended;                 /* its end is recorded after each launch: nothing to do when it closes */
@@ -52,6 +52,7 @@ struct stream {
     uint64_t sampled_ns;        /* the last launch measured by itself because of that */
     /* Launches granted in advance: see rows.h. */
     uint32_t row_serial;        /* changes when a row ends */
+    uint32_t row_mixed;         /* not all of its launches are of one kernel */
     uint64_t row_granted_ns;
     uint64_t row_used;          /* launches and time together, see rows.c */
     struct gate *row_gate;

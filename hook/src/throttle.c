@@ -6,6 +6,11 @@ static uint64_t least(uint64_t one, uint64_t other) { return one < other ? one :
 
 static uint64_t most(uint64_t one, uint64_t other) { return one > other ? one : other; }
 
+static int64_t within(int64_t value, int64_t low, int64_t high) {
+    if (value < low) return low;
+    return value < high ? value : high;
+}
+
 static uint64_t part_of(uint64_t ns, uint32_t parts) {
     return ns / THROTTLE_QUOTA_WHOLE * parts + ns % THROTTLE_QUOTA_WHOLE * parts / THROTTLE_QUOTA_WHOLE;
 }
@@ -128,7 +133,7 @@ static struct throttle_decision wait_for_tokens(const struct throttle_limits *li
 static bool too_far_ahead(const struct throttle_limits *limits, const struct throttle_ask *ask) {
     uint64_t bound_ns = limits->priority == THROTTLE_LOW ? THROTTLE_AHEAD_NS_LOW : THROTTLE_AHEAD_NS_HIGH;
     if (limits->priority == THROTTLE_HIGH && !throttle_limited(limits)) return false;
-    return ask->ahead_unknown || ask->ahead_ns > bound_ns;
+    return ask->ahead_unknown || ask->ahead_ns > bound_ns || ask->ahead_launches > THROTTLE_AHEAD_LAUNCHES;
 }
 
 static struct throttle_decision wait_for_own_work(const struct throttle_limits *limits,
@@ -169,26 +174,90 @@ struct throttle_decision throttle_decide(struct throttle_bucket *bucket, const s
     return pass;
 }
 
+uint32_t throttle_entitled_parts(const struct throttle_limits *limits, const struct throttle_peer *peers, int count,
+                                 uint64_t since_ns) {
+    uint32_t parts = 0;
+    for (int each = 0; each < count; each++) {
+        const struct throttle_limits *theirs = &peers[each].limits;
+        if (theirs->priority > limits->priority || !throttle_active(&peers[each], since_ns)) continue;
+        parts += throttle_limited(theirs) ? theirs->core_quota : THROTTLE_QUOTA_WHOLE - quota_of(limits);
+    }
+    return parts < THROTTLE_QUOTA_WHOLE ? parts : THROTTLE_QUOTA_WHOLE;
+}
+
+/* One batch may have waited for others that are charged later; when all of them do it is us. */
+static bool surprised(struct throttle_ledger *ledger, const struct throttle_span *span) {
+    uint64_t rest_ns = span->elapsed_ns > span->peers_busy_ns ? span->elapsed_ns - span->peers_busy_ns : 0;
+    uint64_t known_ns = most(span->learned_ns, span->longest_ns);
+    bool times = rest_ns / THROTTLE_SURPRISE_TIMES > known_ns;
+    ledger->surprise_ns = times ? ledger->surprise_ns + rest_ns - known_ns : 0;
+    ledger->believed &= times;
+    return (ledger->surprise_ns >= THROTTLE_SURPRISE_NS || ledger->believed) && !span->trusted;
+}
+
+static uint64_t pay_surprise(struct throttle_ledger *ledger, const struct throttle_span *span, uint64_t cost_ns) {
+    uint64_t paid_ns = least(ledger->surprise_ns, span->elapsed_ns - cost_ns);
+    ledger->surprise_ns -= paid_ns;
+    ledger->believed = true;
+    ledger->unattributed_ns = 0;
+    return cost_ns + paid_ns;
+}
+
+/* Time that nobody was charged for: our kernels took longer than learned, or a neighbour's did, or a neighbour lies. Who
+ * pays is bounded by what is known: ours are charged no longer than they ever took alone, unless that still leaves the
+ * neighbours who had work what they are entitled to. What is more than that is dropped, and measured anew soon. */
+static uint64_t pay_leftover(struct throttle_ledger *ledger, const struct throttle_span *span, uint64_t cost_ns) {
+    uint64_t over_ns = (uint64_t)ledger->unattributed_ns - THROTTLE_UNATTRIBUTED_NS_MIN;
+    uint64_t spread_ns = span->longest_ns > cost_ns ? span->longest_ns - cost_ns : 0;
+    double weight = (double)cost_ns / (double)(cost_ns + span->peers_busy_ns);
+    double by_spread = (double)spread_ns / ((double)spread_ns + (double)span->peers_busy_ns / 4 + 1);
+    if (by_spread > weight) weight = by_spread;
+    uint64_t share_ns = (uint64_t)((double)over_ns / 16 * weight);
+    uint64_t room_ns = most(spread_ns, ledger->room_ns > 0 ? (uint64_t)ledger->room_ns : 0);
+    room_ns = least(room_ns, span->elapsed_ns - cost_ns);
+    ledger->doubtful = share_ns > room_ns;
+    ledger->unattributed_ns = ledger->doubtful ? (int64_t)THROTTLE_UNATTRIBUTED_NS_MIN
+                                               : ledger->unattributed_ns - (int64_t)(over_ns / 16);
+    ledger->room_ns -= (int64_t)least(share_ns, room_ns);
+    return cost_ns + least(share_ns, room_ns);
+}
+
+/* Kernels whose time depends on data: what is seen to be shorter is charged as it was, and what may be longer is seen
+ * with others' time in it. The mean is charged only when the one makes up for the other. */
+static uint64_t expected(struct throttle_ledger *ledger, const struct throttle_span *span) {
+    uint64_t learned_ns = span->learned_ns, longest_ns = least(span->longest_ns, span->elapsed_ns);
+    if (span->elapsed_ns < learned_ns) {
+        ledger->saved_ns = least(ledger->saved_ns + learned_ns - span->elapsed_ns, THROTTLE_UNATTRIBUTED_NS_MIN);
+        return span->elapsed_ns;
+    }
+    uint64_t paid_ns = longest_ns > learned_ns ? least(ledger->saved_ns, longest_ns - learned_ns) : 0;
+    ledger->saved_ns -= paid_ns;
+    return learned_ns + paid_ns;
+}
+
 /* Alone on the card the events tell the truth. Contended they also hold the time of others, so the learned cost is
  * charged; a kernel never measured pays what nobody else was charged for. What stays over when all have paid (kernels
  * whose time depends on data) is shared by the same ratio, slowly, for charges of peers are seen late. */
 uint64_t throttle_attribute(struct throttle_ledger *ledger, const struct throttle_span *span) {
+    ledger->doubtful = ledger->surprised = false;
     if (!span->contended) {
         ledger->unattributed_ns = 0;
+        ledger->surprise_ns = 0;
         return span->elapsed_ns;
     }
     if (span->learned_ns == 0) {
         uint64_t rest_ns = span->elapsed_ns > span->peers_busy_ns ? span->elapsed_ns - span->peers_busy_ns : 0;
         return most(rest_ns, span->elapsed_ns / 64);
     }
-    uint64_t cost_ns = least(span->learned_ns, span->elapsed_ns);
-    ledger->unattributed_ns += (int64_t)span->elapsed_ns - (int64_t)cost_ns - (int64_t)span->peers_busy_ns;
-    if (ledger->unattributed_ns < -(int64_t)THROTTLE_UNATTRIBUTED_NS_MIN)
-        ledger->unattributed_ns = -(int64_t)THROTTLE_UNATTRIBUTED_NS_MIN;
+    uint64_t cost_ns = expected(ledger, span);
+    uint64_t peers_ns = least(span->peers_busy_ns, THROTTLE_CHARGED_NS_MAX);
+    ledger->unattributed_ns += (int64_t)span->elapsed_ns - (int64_t)cost_ns - (int64_t)peers_ns;
+    uint64_t left_ns = part_of(span->elapsed_ns, THROTTLE_QUOTA_WHOLE - span->peers_parts);
+    int64_t low_ns = -(int64_t)THROTTLE_UNATTRIBUTED_NS_MIN;
+    ledger->room_ns = within(ledger->room_ns + (int64_t)left_ns - (int64_t)cost_ns, low_ns, (int64_t)THROTTLE_ROOM_NS_MAX);
+    ledger->unattributed_ns = within(ledger->unattributed_ns, low_ns, INT64_MAX);
+    ledger->surprised = surprised(ledger, span);
+    if (ledger->surprised) return pay_surprise(ledger, span, cost_ns);
     if (ledger->unattributed_ns <= (int64_t)THROTTLE_UNATTRIBUTED_NS_MIN) return cost_ns;
-    uint64_t over_ns = (uint64_t)ledger->unattributed_ns - THROTTLE_UNATTRIBUTED_NS_MIN;
-    uint64_t whole_ns = cost_ns + span->peers_busy_ns;
-    uint64_t share_ns = (uint64_t)((double)over_ns / 16 * (double)cost_ns / (double)whole_ns);
-    ledger->unattributed_ns -= (int64_t)(over_ns / 16);
-    return least(cost_ns + share_ns, span->elapsed_ns);
+    return pay_leftover(ledger, span, cost_ns);
 }

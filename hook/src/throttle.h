@@ -24,11 +24,14 @@
 #define THROTTLE_IDLE_NS_MAX (5 * THROTTLE_MS)
 /* Time that a container was owed while it wanted to run: enough for 20 ms kernels of three neighbours in a row. */
 #define THROTTLE_OWED_NS_MAX (60 * THROTTLE_MS)
-/* A kernel of minutes must not lock its container out for hours. */
-#define THROTTLE_DEBT_NS_MAX (1000 * THROTTLE_MS)
+/* What is in flight when a kernel turns out to be hundreds of times longer than it was is paid whole; a kernel of minutes
+ * must not lock its container out for hours. */
+#define THROTTLE_DEBT_NS_MAX (10000 * THROTTLE_MS)
 /* Outstanding work: what a high-priority launch may find before it, and what keeps a card busy between two looks. */
 #define THROTTLE_AHEAD_NS_LOW (THROTTLE_MS * 8 / 10)
 #define THROTTLE_AHEAD_NS_HIGH (4 * THROTTLE_MS)
+/* Nor more launches than that: each may turn out to be hundreds of times longer than it was. */
+#define THROTTLE_AHEAD_LAUNCHES 128u
 /* Gaps between kernels of a high-priority task are not filled with kernels that may be long. */
 #define THROTTLE_HOLD_NS THROTTLE_MS
 #define THROTTLE_POLL_NS 100000ull
@@ -42,6 +45,13 @@
 #define THROTTLE_PROBE_NS_MAX (40 * THROTTLE_MS)
 /* Time that nobody was charged for is looked at when it is more than batches in flight can explain. */
 #define THROTTLE_UNATTRIBUTED_NS_MIN (50 * THROTTLE_MS)
+/* Of the time that neighbours cannot claim, what is kept for a batch that waited for none of theirs. */
+#define THROTTLE_ROOM_NS_MAX (5 * THROTTLE_MS)
+/* More than all neighbours together can be charged between two looks. */
+#define THROTTLE_CHARGED_NS_MAX (1000000 * THROTTLE_MS)
+/* So much more in batches that all took many times what was learned: our own kernels have become longer. */
+#define THROTTLE_SURPRISE_NS (100 * THROTTLE_MS)
+#define THROTTLE_SURPRISE_TIMES 4u
 
 enum throttle_policy { THROTTLE_HARD = 0, THROTTLE_SOFT = 1 };
 enum throttle_priority { THROTTLE_HIGH = 0, THROTTLE_LOW = 1 };
@@ -96,6 +106,7 @@ struct throttle_ask {
     uint64_t since_ns;       /* when this launch first asked */
     uint64_t ahead_ns;       /* learned cost of our work not finished, less the progress of its first batch */
     uint64_t head_ns;        /* cost of the batch that runs now */
+    uint32_t ahead_launches;
     uint32_t index;
     bool ahead_unknown;      /* something outstanding was never measured */
     bool probing;            /* we hold the probe and want the card to be empty first */
@@ -112,13 +123,22 @@ struct throttle_decision {
 struct throttle_span {
     uint64_t elapsed_ns;     /* between its events: includes waiting for others */
     uint64_t learned_ns;     /* sum of learned costs, 0 when one of them is unknown */
+    uint64_t longest_ns;     /* the same launches as long as they were ever seen to take alone, lately; 0: as learned */
     uint64_t peers_busy_ns;  /* what peers were charged meanwhile */
+    uint32_t peers_parts;    /* of the card, that neighbours who had work are entitled to */
     bool contended;
+    bool trusted;            /* a surprise of a moment ago was none: measured alone it took what was learned */
 };
 
 /* Of one process: time of contended batches that nobody was charged for so far. */
 struct throttle_ledger {
     int64_t unattributed_ns;
+    int64_t room_ns;         /* time that our active neighbours are not entitled to, less what we paid */
+    uint64_t saved_ns;       /* of batches that took less than learned, for those that took more */
+    uint64_t surprise_ns;    /* of batches in a row that all took many times what they ever took */
+    /* Of the last batch: more was left over than we can be made to pay, or many times what was learned was paid. */
+    bool doubtful, surprised;
+    bool believed;           /* the batches in a row are many enough */
 };
 
 /* The probe's next period, after one that gave a clean measurement or not. */
@@ -130,6 +150,9 @@ void throttle_refill(struct throttle_bucket *bucket, const struct throttle_limit
 /* Negative costs give back: a launch is charged its learned cost, the batch the difference to what it took. */
 void throttle_charge(struct throttle_bucket *bucket, int64_t cost_ns, bool borrowed);
 uint64_t throttle_attribute(struct throttle_ledger *ledger, const struct throttle_span *span);
+/* What the neighbours who had work after that moment may claim of the card, whatever they say they were charged. */
+uint32_t throttle_entitled_parts(const struct throttle_limits *limits, const struct throttle_peer *peers, int count,
+                                 uint64_t since_ns);
 bool throttle_limited(const struct throttle_limits *limits);
 bool throttle_high_has_work(const struct throttle_peer *peers, int count, uint64_t now_ns);
 bool throttle_active(const struct throttle_peer *peer, uint64_t now_ns);

@@ -24,7 +24,7 @@ BROKEN_IDEAS = {
         "tokens_ns < -50000000 && limits->policy == THROTTLE_HARD",
     ),
     "waiting for others is charged": (
-        "uint64_t cost_ns = least(span->learned_ns, span->elapsed_ns);",
+        "uint64_t cost_ns = expected(ledger, span);",
         "uint64_t cost_ns = span->elapsed_ns;",
     ),
     "low does not look": (
