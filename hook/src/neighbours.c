@@ -13,7 +13,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-/* A look costs about 0.6 us and 0.4 us for each neighbour: at this age that is 2 to 3 % of one thread's time, and half of
+/* A look costs about 0.7 us and 0.4 us for each neighbour: at this age that is 2 to 4 % of one thread's time, and half of
  * what a page's times are ahead by (PAGE_MARGIN_NS) with few neighbours. */
 #define AGE_NS_MAX 40000ull
 #define AGE_NS_MAX_EACH 10000ull
