@@ -15,7 +15,6 @@ from children import Child
 from egpu_runtime.agent.region import CardLimits
 
 MIB = 1 << 20
-UUID = "GPU-45475055-5349-4d00-8000-000000000000"
 CONTEXT_MIB = 300
 """What a context takes on the simulated card."""
 ROOM_MIB = 64
@@ -31,6 +30,8 @@ class Container:
     folder: Path
     cuda: str
     region: Region | None
+    device: int = 0
+    """The one that is used, of as many cards and one row each."""
     extra: dict[str, str] = field(default_factory=dict)
 
     def start(self, script: str, *, hooked: bool = True) -> subprocess.Popen[str]:
@@ -39,13 +40,14 @@ class Container:
             **{name: value for name, value in os.environ.items() if not name.startswith("EGPU_")},
             "LD_LIBRARY_PATH": str(building.driver(self.cuda)),
             "EGPU_SIM_STATE": str(self.folder / "card"),
+            "EGPU_SIM_CARDS": str(self.device + 1),
             "EGPU_REGION": str(self.region.path) if self.region else "",
             **self.extra,
         }
         if hooked:
             environment["LD_PRELOAD"] = str(building.hook())
         return Child(
-            [program, *in_bytes(script).split()],
+            [program, *([f"device:{self.device}"] if self.device else []), *in_bytes(script).split()],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -63,11 +65,17 @@ class Container:
     def classes(self) -> dict[str, int]:
         """Charged bytes by class, without the zeros."""
         assert self.region is not None
-        return {name: value for name, value in self.region.usage().cards[0].charged_bytes_by_class.items() if value}
+        charged = self.region.usage().cards[self.device].charged_bytes_by_class
+        return {name: value for name, value in charged.items() if value}
 
     def charged_mib(self) -> float:
         assert self.region is not None
-        return self.region.usage().cards[0].charged_bytes / MIB
+        return self.region.usage().cards[self.device].charged_bytes / MIB
+
+
+def uuid_of(card: int, kind: str = "GPU") -> str:
+    """As the simulated driver names its cards."""
+    return f"{kind}-45475055-5349-4d00-8000-{card:012x}"
 
 
 def in_bytes(script: str) -> str:
@@ -99,7 +107,10 @@ class Maker:
     folder: Path
     cuda: str
 
-    def __call__(self, room_mib: int = ROOM_MIB, contexts: int = 1, **limits: object) -> Container:
+    def __call__(self, room_mib: int = ROOM_MIB, contexts: int = 1, device: int = 0, **limits: object) -> Container:
         quota = (CONTEXT_MIB * contexts + room_mib) * MIB
-        card = CardLimits(UUID, memory_quota_bytes=quota, **limits)  # type: ignore[arg-type]
-        return Container(self.folder, self.cuda, make_region(self.folder / "region", cards=[card]))
+        rows = [
+            CardLimits(uuid_of(card), memory_quota_bytes=quota, **limits)  # type: ignore[arg-type]
+            for card in range(device + 1)
+        ]
+        return Container(self.folder, self.cuda, make_region(self.folder / "region", cards=rows), device)

@@ -12,6 +12,7 @@ import pytest
 from containers import CONTEXT_MIB, MIB, Container, Maker, go_on, until_it_waits
 
 SHARED_MIB = 200
+SMALL_CONTEXT_MIB = 24
 DRIVER_FINDS_OUT_SECONDS = 0.3
 """The simulated driver looks for the killed every 50 ms, less often on a busy machine."""
 
@@ -96,3 +97,26 @@ def test_memory_of_a_process_that_is_gone_is_its_users(make: Maker, end: str) ->
         for process in (newcomer, user, maker):
             process.communicate()
     assert container.charged_mib() == 0
+
+
+@pytest.mark.parametrize(
+    ("device", "script"),
+    [
+        (0, "context"),
+        (0, "context destroy context"),
+        (0, "context context"),
+        (0, "retain reset retain"),
+        (0, "retain release retain"),
+        (1, "device:0 context device:1 context"),
+        (1, "device:0 retain device:1 retain reset retain"),
+    ],
+)
+def test_each_context_is_measured(make: Maker, device: int, script: str) -> None:
+    """Also on a card where the process has nothing, or nothing any more: far less than what is estimated."""
+    container = make(contexts=2, device=device)
+    container.extra["EGPU_SIM_CONTEXT_MIB"] = str(SMALL_CONTEXT_MIB)
+    with container.start(f"{script} wait") as process:
+        until_it_waits(process)
+        count = 2 if script == "context context" else 1
+        assert container.classes() == {"context": count * SMALL_CONTEXT_MIB * MIB}
+        process.communicate()

@@ -8,12 +8,13 @@ import signal
 import subprocess
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import building
 import pytest
 from agent import make_region
-from containers import CONTEXT_MIB, MIB, ROOM_MIB, Container, Maker, go_on, until_it_waits
+from containers import CONTEXT_MIB, MIB, ROOM_MIB, Container, Maker, go_on, until_it_waits, uuid_of
 
 from egpu_runtime.agent.region import CardLimits
 
@@ -36,33 +37,51 @@ def check(given: Container, script: str, expected: str) -> None:
     assert said.removeprefix("init 0; context 0; ") == expected, errors
 
 
-@pytest.mark.parametrize(
-    ("script", "expected"),
-    [
-        ("info total halves", "info 0 64M 364M; total 0 364M; halves 0 64M 0 364M"),
-        ("alloc:64M info free:0 info", "alloc 0; info 0 0 364M; free 0; info 0 64M 364M"),
-        ("alloc:65M alloc:64M alloc:1", "alloc 2; alloc 0; alloc 2"),
-        ("until:1M free:3 alloc:1M alloc:1", "until 64 2; free 0; alloc 0; alloc 2"),
-        ("alloc:0", "alloc 1"),
-        ("managed:64M alloc:1", "managed 0; alloc 2"),
-        ("managed:65M", "managed 2"),
-        ("pitch:1M:65", "pitch 2"),
-        ("async:65M async:64M alloc:1", "async 2; async 0; alloc 2"),
-        ("pool:65M pool:64M alloc:1", "pool 2; pool 0; alloc 2"),
-        ("vmm:66M vmm:64M alloc:1", "vmm 2; vmm 0; alloc 2"),
-        ("vmm:64M free:0 vmm:64M free:1 alloc:64M", "vmm 0; free 0; vmm 0; free 0; alloc 0"),
-        ("array:4096:4097 array:4096:4096 alloc:1", "array 2; array 0; alloc 2"),
-        ("array3d:256:256:257 array3d:256:256:256 alloc:1", "array3d 2; array3d 0; alloc 2"),
-        ("mipmap:4096:4096:2 mipmap:2048:2048:4 alloc:48M", "mipmap 2; mipmap 0; alloc 2"),
-        ("array:4096:4096 free:0 alloc:64M", "array 0; free 0; alloc 0"),
-        ("mipmap:2048:2048:4 free:0 alloc:64M", "mipmap 0; free 0; alloc 0"),
-        ("alloc:64M destroy context alloc:64M", "alloc 0; destroy 0; context 0; alloc 0"),
-        ("array:4096:4096 destroy context alloc:64M", "array 0; destroy 0; context 0; alloc 0"),
-        ("context", "context 2"),
-    ],
+OVER_QUOTA = (
+    ("info total halves", "info 0 64M 364M; total 0 364M; halves 0 64M 0 364M"),
+    ("alloc:64M info free:0 info", "alloc 0; info 0 0 364M; free 0; info 0 64M 364M"),
+    ("alloc:65M alloc:64M alloc:1", "alloc 2; alloc 0; alloc 2"),
+    ("until:1M free:3 alloc:1M alloc:1", "until 64 2; free 0; alloc 0; alloc 2"),
+    ("alloc:0", "alloc 1"),
+    ("managed:64M alloc:1", "managed 0; alloc 2"),
+    ("managed:65M", "managed 2"),
+    ("pitch:1M:65", "pitch 2"),
+    ("async:65M async:64M alloc:1", "async 2; async 0; alloc 2"),
+    ("pool:65M pool:64M alloc:1", "pool 2; pool 0; alloc 2"),
+    ("vmm:66M vmm:64M alloc:1", "vmm 2; vmm 0; alloc 2"),
+    ("vmm:64M free:0 vmm:64M free:1 alloc:64M", "vmm 0; free 0; vmm 0; free 0; alloc 0"),
+    ("array:4096:4097 array:4096:4096 alloc:1", "array 2; array 0; alloc 2"),
+    ("array3d:256:256:257 array3d:256:256:256 alloc:1", "array3d 2; array3d 0; alloc 2"),
+    ("mipmap:4096:4096:2 mipmap:2048:2048:4 alloc:48M", "mipmap 2; mipmap 0; alloc 2"),
+    ("array:4096:4096 free:0 alloc:64M", "array 0; free 0; alloc 0"),
+    ("mipmap:2048:2048:4 free:0 alloc:64M", "mipmap 0; free 0; alloc 0"),
+    ("alloc:64M destroy context alloc:64M", "alloc 0; destroy 0; context 0; alloc 0"),
+    ("array:4096:4096 destroy context alloc:64M", "array 0; destroy 0; context 0; alloc 0"),
+    ("context", "context 2"),
 )
+
+
+@pytest.mark.parametrize(("script", "expected"), OVER_QUOTA)
 def test_over_quota_is_out_of_memory_and_nothing_else(make: Maker, script: str, expected: str) -> None:
     check(make(), script, expected)
+
+
+@pytest.mark.parametrize(("script", "expected"), OVER_QUOTA)
+def test_the_quota_of_a_second_card(tmp_path: Path, script: str, expected: str) -> None:
+    container = Maker(tmp_path, "13.0")(device=1)
+    check(container, script, expected)
+    assert container.region is not None
+    assert container.region.usage().cards[0].charged_bytes_max == 0
+
+
+@pytest.mark.parametrize(("script", "expected"), OVER_QUOTA)
+def test_the_quota_of_a_slice(tmp_path: Path, script: str, expected: str) -> None:
+    """A row that names a part of a card, which the driver knows by the same number."""
+    container = Maker(tmp_path, "13.0")()
+    assert container.region is not None
+    container.region.cards[0] = replace(container.region.cards[0], uuid=uuid_of(0, "MIG"))
+    make_region(container.region.path, cards=container.region.cards)
+    check(container, script, expected)
 
 
 @pytest.mark.parametrize(
