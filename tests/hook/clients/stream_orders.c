@@ -11,6 +11,7 @@ void egpuSimSleep(uint64_t);
 void egpuSimExpect(uint32_t);
 
 enum { CARDS = 2, SHORT_US = 20, LONG_US = 5000, LESSONS = 40, ROUNDS = 20, US_NS = 1000 };
+enum { CU_STREAM_WAIT_VALUE_EQ = 1, CU_GREEN_CTX_DEFAULT_STREAM = 1 };
 
 static CUcontext contexts[CARDS];
 static CUfunction spin[CARDS];
@@ -135,6 +136,23 @@ static void ended_contexts(void) {
     }
 }
 
+/* A green context's streams are left behind without one. */
+static void ended_green_contexts(void) {
+    for (unsigned int round = 0; round < ROUNDS; round++) {
+        CUgreenCtx green;
+        CUcontext context;
+        CUstream stream;
+        MUST(cuGreenCtxCreate(&green, (CUdevResourceDesc)&green, 0, CU_GREEN_CTX_DEFAULT_STREAM));
+        MUST(cuCtxFromGreenCtx(&context, green));
+        MUST(cuCtxSetCurrent(context));
+        spin[0] = kernel("egpu_spin_us");
+        MUST(cuCtxSetCurrent(contexts[1]));
+        MUST(cuGreenCtxStreamCreate(&stream, green, 1, 0));
+        MUST(launch_shaped(0, stream, LONG_US, 2 + round));
+        MUST(cuGreenCtxDestroy(green));
+    }
+}
+
 static void ended_primary_contexts(void) {
     for (unsigned int round = 0; round < ROUNDS; round++) {
         CUstream stream = stream_of(0);
@@ -151,7 +169,7 @@ static void sleep_long(void *unused) {
     egpuSimSleep((uint64_t)LONG_US * US_NS);
 }
 
-enum between { HOST_FUNCTION, EVENT, COPY_TO_CARD, COPY_FROM_CARD };
+enum between { HOST_FUNCTION, EVENT, VALUE, COPY_TO_CARD, COPY_FROM_CARD };
 
 /* The stream waits between two launches that would be measured together; the card has nothing to do meanwhile. */
 static void waiting(enum between what, bool by_default) {
@@ -171,6 +189,11 @@ static void waiting(enum between what, bool by_default) {
             MUST(cuEventRecord(event, other));
             MUST(cuStreamWaitEvent(stream, event, 0));
         }
+        if (what == VALUE) {
+            MUST(cuLaunchHostFunc(other, sleep_long, NULL));
+            MUST(cuStreamWriteValue32_v2(other, device, (uint32_t)round + 1, 0));
+            MUST(cuStreamWaitValue32_v2(stream, device, (uint32_t)round + 1, CU_STREAM_WAIT_VALUE_EQ));
+        }
         if (what == COPY_TO_CARD) MUST(cuMemcpyHtoDAsync_v2(device, host, sizeof host, stream));
         if (what == COPY_FROM_CARD) MUST(cuMemcpyDtoHAsync_v2(host, device, sizeof host, stream));
         launch(0, stream, SHORT_US);
@@ -180,6 +203,7 @@ static void waiting(enum between what, bool by_default) {
 
 static void host_function_between(void) { waiting(HOST_FUNCTION, false); }
 static void event_between(void) { waiting(EVENT, false); }
+static void value_between(void) { waiting(VALUE, false); }
 static void copy_to_card_between(void) { waiting(COPY_TO_CARD, false); }
 static void copy_from_card_between(void) { waiting(COPY_FROM_CARD, false); }
 static void event_between_by_default(void) { waiting(EVENT, true); }
@@ -253,8 +277,10 @@ int main(int count, char **arguments) {
         {"ended_streams", ended_streams},
         {"ended_contexts", ended_contexts},
         {"ended_primary_contexts", ended_primary_contexts},
+        {"ended_green_contexts", ended_green_contexts},
         {"host_function_between", host_function_between},
         {"event_between", event_between},
+        {"value_between", value_between},
         {"copy_to_card_between", copy_to_card_between},
         {"copy_from_card_between", copy_from_card_between},
         {"event_between_by_default", event_between_by_default},
