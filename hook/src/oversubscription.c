@@ -120,7 +120,7 @@ static inline struct turn *turn_of_card(int card) {
 /* Of all processes: a killed one's bytes leave with its slot. */
 static void write_totals(int card, struct egpu_page *page) {
     const struct egpu_usage *usage = region_get()->usage;
-    uint64_t movable_bytes = 0, all_bytes = 0;
+    uint64_t movable_bytes = 0, all_bytes = 0, resident_bytes = 0;
     uint32_t used = __atomic_load_n(&usage->head.slot_count_used, __ATOMIC_RELAXED);
     for (uint32_t i = 0; i < used && i < EGPU_SLOT_COUNT_MAX; i++) {
         const struct egpu_slot *slot = &usage->slots[i];
@@ -129,8 +129,10 @@ static void write_totals(int card, struct egpu_page *page) {
         for (uint32_t c = 0; c < EGPU_MEMORY_CLASS_COUNT; c++)
             all_bytes += load(&slot->cards[card].charged_bytes[c]);
         movable_bytes += load(&slot->cards[card].charged_bytes[EGPU_MEMORY_OVERSUBSCRIBED]);
+        resident_bytes += load(&slot->cards[card].resident_bytes);
     }
     store(&page->virtual_bytes, movable_bytes);
+    store(&page->resident_bytes, resident_bytes);
     store(&page->pinned_bytes, all_bytes - least(all_bytes, movable_bytes));
 }
 
@@ -265,7 +267,6 @@ static void run_errand(int card, struct errand errand) {
         movable_release(card);
     if (errand.kind == ERRAND_SEND) {
         struct movement movement = movable_send(card, errand.bytes);
-        store(&page->resident_bytes, errand.bytes);
         store(&page->turn_since_ns, 0);
         if (slot != NULL)
             add(&slot->swapped_out_bytes, movement.bytes);
@@ -274,7 +275,6 @@ static void run_errand(int card, struct errand errand) {
         return;
     write_turn(page, &errand);
     struct movement movement = movable_bring(card, errand.bytes);
-    store(&page->resident_bytes, errand.bytes);
     add(&page->page_in_ns, movement.ns);
     add(&page->page_in_bytes, movement.bytes);
     if (slot != NULL)

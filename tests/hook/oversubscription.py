@@ -65,6 +65,8 @@ class Task:
     lie: str = ""
     """Not a task: it writes this into its page (attack_turns.c) until `until_ms`, without the hook."""
     seed: int = 1
+    keeps: bool = False
+    """Ends without giving its memory back, as most programs do."""
     checks: bool = False
     """After the first pause its memory, which was moved out, is read, copied and freed."""
 
@@ -161,6 +163,7 @@ def _command(task: Task, card_mib: int, region: Path, rank: int) -> list[str]:
     values |= {"pieces": task.pieces, "burst": task.burst, "pause_us": task.pause_us, "ahead": task.ahead}
     values |= {"from_ms": task.from_ms, "until_ms": task.until_ms}
     values |= {"dies": int(task.dies), "killed_ms": task.killed_ms, "forks": task.forks, "checks": int(task.checks)}
+    values |= {"keeps": int(task.keeps)}
     client = building.client("paged", "-lcuda", f"-I{building.DRIVER}")
     return [str(client), *(f"{name}={value}" for name, value in values.items())]
 

@@ -123,6 +123,19 @@ def test_each_kind_is_charged_as_its_class(make: Maker, script: str, expected: M
     assert container.classes() == {}
 
 
+def test_oversubscribed_memory_counts_as_resident_until_it_is_moved(make: Maker) -> None:
+    container = make(oversubscription=True)
+    assert container.region is not None
+    with container.start("context alloc:10M wait free:0 wait") as process:
+        until_it_waits(process)
+        assert container.region.usage().cards[0].resident_bytes == 10 * MIB
+        assert container.classes()["oversubscribed"] == 10 * MIB
+        go_on(process)
+        until_it_waits(process)
+        assert container.region.usage().cards[0].resident_bytes == 0
+        process.communicate()
+
+
 @pytest.mark.parametrize(
     ("script", "expected"),
     [

@@ -68,8 +68,10 @@ def test_the_host_has_room_for_what_may_be_moved_out(resident_part_min: float, g
         run_tasks([task], card_mib=SMALL_MIB)
 
 
-def test_a_task_that_ended_is_not_waited_for() -> None:
-    short, long = run_tasks([Task(0.9, 100), Task(0.9, 1000)], card_mib=SMALL_MIB)
+@pytest.mark.parametrize("keeps", [False, True])
+def test_a_task_that_ended_is_not_waited_for(keeps: bool) -> None:
+    """It ends after its first turn, most of its memory moved out, and gives it back or not."""
+    short, long = run_tasks([Task(0.9, 800, keeps=keeps), Task(0.9, 1000)], card_mib=SMALL_MIB)
     assert long.seconds < (short.work_seconds + long.work_seconds) * 1.2, (short, long)
 
 

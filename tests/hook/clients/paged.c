@@ -4,6 +4,7 @@
  *                       managed=0 (1: cuMemAllocManaged, as a program that knows of paging would)
  *                       dies=0 (1: half way, by SIGKILL, with work on the card) killed_ms=0 (then, wherever it is)
  *                       forks=0 (a child after so many kernels each) checks=0 (1: after the first pause, of what moved out)
+ *                       keeps=0 (1: ends without giving its memory back)
  *                       burst=1 pause_us=0 (after each burst) ahead=1 (kernels submitted before one is waited for)
  * One line of JSON: start_ns, end_ns, kernels, wait_ns_max (the longest time for one burst), free_mib and total_mib as the
  * application sees them, and from the driver's own books moved_in_mib and moved_out_mib. */
@@ -166,6 +167,7 @@ int main(int count, char **arguments) {
     }
     uint64_t done = 0, start_ns = now_ns(), longest_ns = run(&task, &done), end_ns = now_ns();
     print_result(&task, start_ns, end_ns, done, longest_ns);
-    for (uint64_t each = 0; each < task.pieces; each++) MUST(cuMemFree_v2(task.memory[each]));
+    for (uint64_t each = 0; each < task.pieces && !option(count, arguments, "keeps", 0); each++)
+        MUST(cuMemFree_v2(task.memory[each]));
     return 0;
 }
