@@ -8,6 +8,7 @@
 /* While the application waits for its work, its page says so for this long at most: it may die there. */
 #define BLOCKED_NS (100 * THROTTLE_MS)
 #define CHAIN_NS 10000ull        /* a launch takes so long from the call to the card at most */
+#define CALL_NS_MAX 10000ull     /* a launch takes 3 to 8 us on a real card */
 #define OWNED_NS_MAX (10 * THROTTLE_MS) /* waited for a stream that another thread owns */
 #define UNMEASURED_NS THROTTLE_MS       /* charged for what was neither learned nor measured: not nothing */
 #define OPEN_NS_MAX THROTTLE_MS /* a batch that gets no more launches is ended by whoever looks */
@@ -108,6 +109,13 @@ static bool open_batch(struct stream *stream, const struct submission *submissio
     bool busy = stream->last != stream->first && !before->alone && !finished(before->end);
     bool behind = busy && stream->work_end_ns > pass->now_ns + CHAIN_NS, chained = behind && !stream->interrupted;
     bool unmeasured = unmeasured_now(stream, pass, busy);
+    /* Behind a batch without events only the driver knows. */
+    bool hidden = !busy && !unmeasured && before->alone && real.cuStreamQuery(stream->handle) != CUDA_SUCCESS;
+    if (hidden) {
+        stream->dry = 0;
+        busy = true;
+        behind = stream->work_end_ns > pass->now_ns + CHAIN_NS;
+    }
     if (!chained && !unmeasured && !record(&batch->begin, stream)) return false;
     CUevent begin = batch->begin, end = batch->end;
     *batch = (struct batch){.begin = begin, .end = end, .from = chained ? before->end : begin, .key = pass->key};
@@ -120,7 +128,7 @@ static bool open_batch(struct stream *stream, const struct submission *submissio
     batch->probe = pass->probe;
     batch->others_busy_ns = others_busy_ns(submission->gate, stream);
     batch->contended = others_active(submission->gate, stream->launches + 1, pass->now_ns);
-    batch->ended = !submission->pass.free && (stream_is_implicit(stream) || gate_measures_exactly(submission->gate, pass->now_ns));
+    batch->ended = !pass->free && (stream_is_implicit(stream) || gate_measures_exactly(submission->gate, pass->now_ns));
     if (stream->others_busy_ns == 0) stream->others_busy_ns = batch->others_busy_ns;
     __atomic_store_n(&stream->last, stream->last + 1, __ATOMIC_RELAXED);
     stream_mark(stream);
@@ -196,11 +204,19 @@ void batches_after(struct submission *submission, CUresult result) {
         uint64_t from_ns = stream->work_end_ns > pass->now_ns ? stream->work_end_ns : pass->now_ns;
         stream->work_end_ns = from_ns + pass->learned_ns;
     }
-    bool full = has_place(stream) && is_full(stream, batch, pass);
-    if (batch->ended || (full && !batch->unmeasured)) end_batch(stream);
-    else if (result == CUDA_SUCCESS && !full) row_begin(submission, batch);
-    if (full) stream->open = 0;
+    bool full = is_full(stream, batch, pass), closes = full && has_place(stream);
+    if (full && !closes && stream_is_implicit(stream)) batch->ended = true; /* nobody can record it later */
+    if (batch->ended || (closes && !batch->unmeasured)) end_batch(stream);
+    else if (result == CUDA_SUCCESS && !closes) row_begin(submission, batch);
+    if (closes) stream->open = 0;
     stream_release(stream);
+}
+
+/* The way to the card, of a launch on an empty stream. A call that took longer than any launch was held up by something
+ * else, and how much of it the card waited for is not known. */
+static uint64_t way_ns(const struct batch *batch, uint64_t elapsed_ns) {
+    uint64_t most_ns = batch->call_ns <= CALL_NS_MAX ? elapsed_ns / 8 * 7 : elapsed_ns / 2;
+    return batch->call_ns < most_ns ? batch->call_ns : most_ns;
 }
 
 /* 1: finished and charged, 0: still runs, -1: its events tell nothing (a dead context, a lost device). */
@@ -220,8 +236,7 @@ static int reap_first(struct stream *stream, struct gate *gate) {
     done.span.elapsed_ns = measured ? (uint64_t)((double)elapsed_ms * 1e6 + 0.5)
                                      : guess_ns > batch->elapsed_ns ? guess_ns : batch->elapsed_ns;
     done.unclear = !measured || batch->ambiguous;
-    if (measured) /* the way to the card */
-        done.span.elapsed_ns -= batch->call_ns < done.span.elapsed_ns / 2 ? batch->call_ns : done.span.elapsed_ns / 2;
+    if (measured) done.span.elapsed_ns -= way_ns(batch, done.span.elapsed_ns);
     done.span.contended = batch->contended || busy_ns != batch->others_busy_ns ||
                           others_active(gate, stream->launches, batch->submitted_ns);
     /* Peers are charged when their batches end, which may be between two of ours: so what they were charged counts from
@@ -251,7 +266,8 @@ static bool reap_stream(struct stream *stream, struct gate *gate, bool close) {
         return false;
     struct stream_guard guard = stream_enter(stream);
     uint64_t now_ns = clock_now_ns();
-    if (stream->open && (close || now_ns > stream->work_end_ns + OPEN_NS_MAX)) close_batch(stream, false);
+    bool late = now_ns > stream->work_end_ns + OPEN_NS_MAX && stream->last - stream->first == 1;
+    if (stream->open && (close || late)) close_batch(stream, false);
     bool any = stream_reap(stream, gate);
     stream_leave(guard);
     stream_release(stream);

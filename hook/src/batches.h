@@ -36,6 +36,8 @@ struct submission {
 /* Of an explicit stream, or of a default one of the calling thread's context; made on first sight, NULL when full. */
 struct stream *streams_find(CUstream stream);
 int streams_card(const struct stream *stream);
+/* Outstanding, as far as known. */
+uint32_t streams_launches(const struct stream *stream);
 
 /* Around the real launch, after gate_enter. */
 void batches_before(struct submission *submission);

@@ -15,6 +15,8 @@
 #define PROBE_ALONE_NS 500000ull
 #define PROBE_LENGTH_NS 5000000ull /* of one that wants more measurements */
 #define REAP_NS 50000ull
+#define WAY_PARTS 8
+#define UNKNOWN_NS_MAX THROTTLE_MS
 #define GUESSED_PARTS 50
 #define GUESSED_NS_MAX (200 * THROTTLE_MS)
 #define ROW_NS_LOW 50000ull       /* of the millisecond that high may have to wait */
@@ -167,7 +169,7 @@ static void take(struct gate *gate, const struct surroundings *around, struct ga
     if (gate->launches == 0) store(&gate->head_ns, pass->learned_ns);
     __atomic_store_n(&gate->launches, gate->launches + 1, __ATOMIC_RELAXED); /* Looked at without the lock. */
     gate->ahead_ns += pass->learned_ns;
-    gate->unknown += pass->learned_ns == 0;
+    __atomic_store_n(&gate->unknown, gate->unknown + (pass->learned_ns == 0), __ATOMIC_RELAXED);
     gate->work_end_ns = most(gate->work_end_ns, pass->now_ns) + pass->learned_ns;
     uint64_t left_ns = work_left_ns(gate, pass->now_ns);
     pthread_mutex_unlock(&gate->lock);
@@ -186,17 +188,31 @@ static void reap_when_due(struct gate *gate, uint64_t now_ns) {
     batches_reap(gate, false);
 }
 
-static bool is_free(const struct gate *gate, const struct throttle_limits *limits) {
+static bool is_free(const struct gate *gate) {
     const struct egpu_card_limits *all = region_limits(gate->card);
-    return limits->priority == THROTTLE_HIGH && !throttle_limited(limits) && all && !all->oversubscription;
+    if (!all || all->oversubscription) return false;
+    struct throttle_limits limits = surroundings_limits(all);
+    return limits.priority == THROTTLE_HIGH && !throttle_limited(&limits);
 }
 
-void gate_enter(struct gate *gate, uint64_t key, struct gate_pass *pass) {
+/* A kernel is seen for the first time, and other streams work beside it: a launch now would spoil the only measurement of
+ * it that is sure to come. Nothing else holds a free container up, and this does once for a kernel. */
+static void let_unknown_end(struct gate *gate, uint32_t own, uint64_t now_ns) {
+    uint64_t until_ns = now_ns + UNKNOWN_NS_MAX;
+    while (now_ns < until_ns && __atomic_load_n(&gate->unknown, __ATOMIC_RELAXED) > 0 &&
+           __atomic_load_n(&gate->launches, __ATOMIC_RELAXED) > own) {
+        if (!batches_reap(gate, true)) clock_sleep_until(now_ns + THROTTLE_POLL_NS_MIN);
+        now_ns = clock_now_ns();
+    }
+}
+
+void gate_enter(struct gate *gate, uint64_t key, uint32_t own, struct gate_pass *pass) {
     struct surroundings around;
     struct throttle_decision decision;
     uint64_t since_ns = clock_now_ns();
-    *pass = (struct gate_pass){.key = key};
+    *pass = (struct gate_pass){.key = key, .free = is_free(gate)};
     reap_when_due(gate, since_ns);
+    if (pass->free) let_unknown_end(gate, own, since_ns);
     for (;;) {
         pass->now_ns = clock_now_ns();
         struct throttle_ask ask = ask_now(gate, pass, pass->now_ns);
@@ -221,14 +237,13 @@ void gate_enter(struct gate *gate, uint64_t key, struct gate_pass *pass) {
         wait_in_gate(gate, &around, &decision, &ask);
     }
     pass->borrowed = decision.borrowed;
-    pass->free = is_free(gate, &around.limits);
     take(gate, &around, pass, &decision);
 }
 
 static void remove_ahead(struct gate *gate, uint64_t learned_ns, uint32_t launches, uint32_t unknown) {
     gate->ahead_ns -= least(gate->ahead_ns, learned_ns);
     __atomic_store_n(&gate->launches, launches < gate->launches ? gate->launches - launches : 0, __ATOMIC_RELAXED);
-    gate->unknown -= unknown < gate->unknown ? unknown : gate->unknown;
+    __atomic_store_n(&gate->unknown, unknown < gate->unknown ? gate->unknown - unknown : 0, __ATOMIC_RELAXED);
 }
 
 /* A row holds high priority up by as much as it is long; and it hides from others that more is submitted. */
@@ -302,9 +317,10 @@ static void learn(struct gate *gate, const struct gate_batch *batch, uint64_t co
     if (batch->unclear) return;
     uint64_t each_ns = batch->span.elapsed_ns / batch->launches;
     bool clean = !batch->span.contended;
-    /* The first launch on an empty stream pays the way to the card: that is no reason to think the kernel slower. */
-    if (batch->idle_start && entry->clean_ns && batch->span.elapsed_ns <= entry->cost_ns * batch->launches + GAP_NS)
-        each_ns = least(each_ns, entry->cost_ns);
+    /* The first launch on an empty stream pays the way to the card: that is little reason to think the kernel slower. */
+    bool on_its_way = batch->idle_start && batch->span.elapsed_ns <= entry->cost_ns * batch->launches + GAP_NS;
+    if (on_its_way && entry->clean_ns && each_ns > entry->cost_ns)
+        each_ns = entry->cost_ns + (each_ns - entry->cost_ns) / WAY_PARTS;
     costs_learn(entry, each_ns, clean, now_ns);
 }
 

@@ -60,8 +60,9 @@ struct gate_batch {
 
 /* NULL: not a card of this container. */
 struct gate *gate_of_card(int card);
-/* Waits until the launch may pass; reaps finished batches meanwhile. The launch counts as outstanding from here on. */
-void gate_enter(struct gate *gate, uint64_t key, struct gate_pass *pass);
+/* Waits until the launch may pass; reaps finished batches meanwhile. The launch counts as outstanding from here on.
+ * `own`: launches outstanding in its stream. */
+void gate_enter(struct gate *gate, uint64_t key, uint32_t own, struct gate_pass *pass);
 /* So much more work is to be submitted without asking. */
 void gate_grant(struct gate *gate, const struct gate_pass *pass, uint64_t cost_ns);
 /* Of a grant: what was not submitted, and how many launches the rest was. */

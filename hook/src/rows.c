@@ -79,7 +79,7 @@ void row_begin(const struct submission *submission, struct batch *batch) {
         left -= batch->launches;
         if (batch->learned_ns + left_ns > BATCH_NS) left_ns = BATCH_NS - batch->learned_ns;
     }
-    if (left_ns < pass->learned_ns || left == 0) return;
+    if (pass->learned_ns == 0 || left_ns < pass->learned_ns || left == 0) return;
     know(stream, submission);
     gate_grant(submission->gate, pass, left_ns);
     struct row *row = row_of(submission->what.stream);

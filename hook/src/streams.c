@@ -47,6 +47,8 @@ void stream_release(struct stream *stream) { __atomic_store_n(&stream->owned, 0,
 
 int streams_card(const struct stream *stream) { return stream->card; }
 
+uint32_t streams_launches(const struct stream *stream) { return __atomic_load_n(&stream->launches, __ATOMIC_RELAXED); }
+
 /* What tells a stream from others; the struct itself is too large to be filled at each launch. */
 struct identity {
     CUstream handle;

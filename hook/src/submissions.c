@@ -21,7 +21,8 @@ void submission_begin(struct submission *submission, CUstream stream, const void
     oversubscription_gate(card);
     struct gate *gate = gate_of_card(card);
     if (!gate) return;
-    gate_enter(gate, costs_key(function, grid, block), &submission->pass);
+    uint32_t own = submission->stream ? streams_launches(submission->stream) : 0;
+    gate_enter(gate, costs_key(function, grid, block), own, &submission->pass);
     submission->gate = gate;
     submission->what = what;
     if (submission->stream) batches_before(submission);

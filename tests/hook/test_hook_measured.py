@@ -1,0 +1,67 @@
+"""The time that a container is charged is the time that the card worked for it, whatever the shape of its work."""
+
+from __future__ import annotations
+
+import building
+import pytest
+from agent import make_region
+from simulation import Simulation
+
+from egpu_runtime.agent.region import CardLimits
+
+UUID = "GPU-45475055-5349-4d00-8000-000000000000"
+FREE = CardLimits(uuid=UUID, memory_quota_bytes=16 << 30)
+"""Held to nothing, alone on its card: it is only measured."""
+LIMITED = CardLimits(uuid=UUID, memory_quota_bytes=16 << 30, core_quota=0.9)
+PART = 0.01
+
+
+def measured(words: str, limits: CardLimits) -> tuple[float, int, int]:
+    """What was charged per time of the card, and how many launches were counted, and made."""
+    program = building.client("measured_work", "-lcuda")
+    with Simulation(clock="virtual") as sim:
+        region = make_region(sim.folder / "region", cards=[limits])
+        launches = int(sim.run([program, *words.split()], hook=True, region=region.path))
+        card = region.usage().cards[0]
+        assert (card.last_submit_ns > 0) == (launches > 0)
+        return card.busy_ns / sim.card().busy_ns, card.launch_count, launches
+
+
+def check(words: str, limits: CardLimits, part: float = PART) -> None:
+    charged, counted, made = measured(words, limits)
+    assert charged == pytest.approx(1, abs=part), words
+    assert counted == made
+
+
+SHAPES = (
+    "",
+    "kernel_us=1 launches=30000",
+    "kernel_us=1000 launches=500",
+    "kinds=8",
+    "kinds=3 kernel_us=90 launches=3000",
+    "streams=4",
+    "streams=4 kinds=7",
+    "streams=0 kinds=4",
+    "graph=1",
+    "graph=1 kinds=5 streams=3",
+    "wait=1 launches=3000",
+    "wait=7 kinds=5",
+    "wait=7 kinds=5 streams=0",
+    "burst=1 gap_us=1000 launches=1000",
+    "burst=1 gap_us=15 launches=5000",
+    "burst=1 gap_us=15 kinds=4 launches=5000",
+    "burst=30 gap_us=700 kinds=4 launches=9000",
+    "burst=300 gap_us=5000 kinds=4 launches=9000",
+    "burst=30 gap_us=700 kinds=4 launches=9000 streams=0",
+    "burst=30 gap_us=700 kinds=4 launches=9000 streams=3",
+)
+
+
+@pytest.mark.parametrize("given", SHAPES)
+def test_work_without_limits_is_charged_as_it_was(given: str) -> None:
+    check(given, FREE)
+
+
+@pytest.mark.parametrize("given", SHAPES)
+def test_limited_work_is_charged_as_it_was(given: str) -> None:
+    check(given, LIMITED)
