@@ -142,8 +142,34 @@ static CUresult allocate_movable(const struct request *request, int card) {
     return charge_settle(result, &holding, undo_movable);
 }
 
+/* What the call itself would use: the current pool of the stream's device, which need not be the current one. */
+struct source {
+    int card;
+    CUmemoryPool pool;
+};
+
+static struct source source_of(CUstream stream) {
+    CUdevice device;
+    bool pushed = region_state() != REGION_ABSENT && streams_push_context(stream);
+    struct source source = {.card = card_current()};
+    if (source.card != CARD_NONE && real.cuCtxGetDevice(&device) == CUDA_SUCCESS &&
+        real.cuDeviceGetMemPool(&source.pool, device) != CUDA_SUCCESS)
+        source.pool = NULL;
+    streams_pop_context(pushed);
+    return source;
+}
+
+/* Memory of a pool that other processes open has to be the pool's own; and another process's pool allocates nothing here,
+ * which is the driver's to say. */
+static bool is_shared(const struct request *request) {
+    struct holding note;
+    if (holding_find(HOLDING_POOL, (uint64_t)(uintptr_t)request->pool, &note))
+        return note.shared;
+    return request->pool != source_of(request->stream).pool;
+}
+
 static CUresult allocate(const struct request *request, int card) {
-    if (oversubscription_active(card))
+    if (oversubscription_active(card) && !is_shared(request))
         return allocate_movable(request, card);
     uint64_t pool = (uint64_t)(uintptr_t)request->pool;
     struct keeping kept = {.bytes = request->bytes};
@@ -164,23 +190,6 @@ static CUresult allocate(const struct request *request, int card) {
         holding.bytes -= taken;
     }
     return charge_settle(result, &holding, undo);
-}
-
-/* What the call itself would use: the current pool of the stream's device, which need not be the current one. */
-struct source {
-    int card;
-    CUmemoryPool pool;
-};
-
-static struct source source_of(CUstream stream) {
-    CUdevice device;
-    bool pushed = region_state() != REGION_ABSENT && streams_push_context(stream);
-    struct source source = {.card = card_current()};
-    if (source.card != CARD_NONE && real.cuCtxGetDevice(&device) == CUDA_SUCCESS &&
-        real.cuDeviceGetMemPool(&source.pool, device) != CUDA_SUCCESS)
-        source.pool = NULL;
-    streams_pop_context(pushed);
-    return source;
 }
 
 static bool passes(const struct request *request, int card, bool per_thread) {
@@ -273,7 +282,8 @@ CUresult cuMemPoolCreate(CUmemoryPool *pool, const CUmemPoolProps *properties) {
     int card = card_of_device(properties->location.id);
     if (card != CARD_NONE)
         (void)holding_add(&(struct holding){.kind = HOLDING_POOL, .key = (uint64_t)(uintptr_t)*pool, .card = card,
-                                            .memory_class = EGPU_MEMORY_POOL});
+                                            .memory_class = EGPU_MEMORY_POOL,
+                                            .shared = properties->handleTypes != CU_MEM_HANDLE_TYPE_NONE});
     return result;
 }
 
