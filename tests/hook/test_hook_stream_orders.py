@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import building
 import pytest
-from agent import make_region
+from agent import make_neighbours, make_region
+from contention import launcher_program
 from simulation import Simulation
 
 from egpu_runtime.agent.region import CardLimits
@@ -87,11 +88,25 @@ def test_idle_streams_cost_nothing() -> None:
     assert int(output("idle_streams").split()[1]) < IDLE_STREAMS_PERCENT_MAX
 
 
-def output(case: str, *, hook: bool = True, memory_mib: tuple[int, int] = (16384, 16384)) -> str:
+@dataclass
+class Totals:
+    """Nanoseconds on the first card, as in Used."""
+
+    true_ns: int = 0
+    charged_ns: int = 0
+
+
+def output(
+    case: str, *, hook: bool = True, memory_mib: tuple[int, int] = (16384, 16384), totals: Totals | None = None
+) -> str:
     with Simulation(cards=2, env={"EGPU_SIM_CONTEXT_MIB": "1"}) as sim:
         limits = [CardLimits(uuid, mib << 20, core_quota=0.9) for uuid, mib in zip(UUIDS, memory_mib, strict=True)]
         region = make_region(sim.folder / "region", cards=limits)
-        return sim.run([building.client("stream_orders", "-lcuda"), case], hook=hook, region=region.path, rank=0)
+        text = sim.run([building.client("stream_orders", "-lcuda"), case], hook=hook, region=region.path, rank=0)
+        if totals is not None:
+            totals.true_ns = sim.card().rank(0).busy_ns
+            totals.charged_ns = region.usage().cards[0].busy_ns if hook else 0
+        return text
 
 
 def test_memory_is_the_quota_of_the_streams_card() -> None:
@@ -100,6 +115,14 @@ def test_memory_is_the_quota_of_the_streams_card() -> None:
 
 def test_errors_are_the_drivers_own() -> None:
     assert output("without_context") == output("without_context", hook=False)
+
+
+def test_captures_hold_what_the_program_recorded() -> None:
+    with_hook, without = Totals(), Totals()
+    assert output("captures", totals=with_hook) == output("captures", hook=False, totals=without)
+    assert with_hook.true_ns == without.true_ns
+    # Each graph is new, and measured beside the work of other streams.
+    assert with_hook.charged_ns == pytest.approx(with_hook.true_ns, rel=2 * MEASURED_SHARE)
 
 
 COPY_FORMS = [
@@ -137,3 +160,15 @@ def test_copies_from_elsewhere_are_nobodys(form: str, places: str) -> None:
         return
     for card in run("copy_forms", form, places, "5", quotas=(QUOTA, QUOTA)):
         assert card.charged_ns == 0
+
+
+def test_a_copy_is_not_held_while_it_is_recorded() -> None:
+    high = CardLimits(UUIDS[0], MEMORY_BYTES, priority=0)
+    with Simulation(start=2) as sim:
+        regions = make_neighbours(sim.folder / "regions", [high, replace(high, priority=1)], memory_bytes=MEMORY_BYTES)
+        words = [launcher_program(), "kernel_us=1000", "until_ms=400"]
+        flood = sim.start(words, hook=True, region=regions[0].path, rank=0)
+        client = sim.start([building.client("copy_recorded", "-lcuda")], hook=True, region=regions[1].path, rank=1)
+        lines = dict(line.split() for line in sim.wait(flood, client)[1].splitlines())
+    assert int(lines["inside"]) < 100
+    assert int(lines["outside"]) > 100_000

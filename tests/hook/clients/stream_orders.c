@@ -248,6 +248,51 @@ static void idle_streams(void) {
     say("percent", (int64_t)(100 * wait_ns(first) / before_ns));
 }
 
+static void say_nodes(CUgraph graph) {
+    size_t count = 0;
+    MUST(cuGraphGetNodes(graph, NULL, &count));
+    say("nodes", (int64_t)count);
+}
+
+/* Streams with batches that are not ended begin or join captures of all kinds; only what is the program's is recorded. */
+static void captures(void) {
+    CUstream first = stream_of(0), second = stream_of(0), apart = stream_of(0);
+    CUstreamCaptureMode mode = CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+    CUevent fork, join;
+    CUgraph graph, made;
+    CUgraphExec exec;
+    MUST(cuCtxSetCurrent(contexts[0]));
+    MUST(cuEventCreate(&fork, 0));
+    MUST(cuEventCreate(&join, 0));
+    teach(0, first);
+    MUST(cuGraphCreate(&graph, 0));
+    for (int round = 0; round < ROUNDS; round++) {
+        for (int each = 0; each < 3; each++) {
+            launch(0, first, SHORT_US);
+            launch(0, second, SHORT_US);
+            launch(0, apart, SHORT_US);
+        }
+        if (round % 2 == 0) MUST(cuStreamBeginCapture_v2(first, CU_STREAM_CAPTURE_MODE_GLOBAL));
+        else MUST(cuStreamBeginCaptureToGraph(first, graph, NULL, NULL, 0, CU_STREAM_CAPTURE_MODE_RELAXED));
+        launch(0, first, SHORT_US);
+        MUST(cuEventRecord(fork, first));
+        MUST(cuStreamWaitEvent(second, fork, 0));
+        launch(0, second, SHORT_US);
+        for (int each = 0; each < LESSONS; each++) launch(0, apart, SHORT_US);
+        MUST(cuThreadExchangeStreamCaptureMode(&mode));
+        MUST(cuEventRecord(join, second));
+        MUST(cuStreamWaitEvent(first, join, 0));
+        launch(0, first, SHORT_US);
+        MUST(cuStreamEndCapture(first, &made));
+        say_nodes(made);
+        launch(0, second, SHORT_US);
+        MUST(cuGraphInstantiateWithFlags(&exec, made, 0));
+        MUST(cuGraphLaunch(exec, first));
+        MUST(cuCtxSynchronize());
+        say("mode", (int64_t)mode);
+    }
+}
+
 /* Errors are the driver's own. */
 static void without_context(void) {
     CUstream stream = stream_of(0);
@@ -286,6 +331,7 @@ int main(int count, char **arguments) {
         {"event_between_by_default", event_between_by_default},
         {"pools_of_cards", pools_of_cards},
         {"idle_streams", idle_streams},
+        {"captures", captures},
         {"without_context", without_context},
     };
     open_cards();
