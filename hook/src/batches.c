@@ -298,6 +298,8 @@ void batches_settle_all(void) {
     }
 }
 
+bool batches_outstanding(void) { return streams_busy_from(0) != NULL; }
+
 void batches_block_all(void) {
     for (int card = 0; card < region_card_count(); card++) {
         struct gate *gate = gate_of_card(card);

@@ -48,6 +48,8 @@ bool batches_reap(struct gate *gate, bool close);
 void batches_reap_all(bool close);
 /* Looks at all cards and brings the pages up to date. */
 void batches_settle_all(void);
+/* Work may be on a card that nobody knows to be finished. */
+bool batches_outstanding(void);
 /* The application is about to wait for its work: peers shall not take silence for idleness. */
 void batches_block_all(void);
 /* Something that is no submission comes into the stream and may take any time, or wait: a batch shall not span it. */

@@ -29,7 +29,8 @@ static void begin_on_card(struct passage *passage, CUstream stream, const void *
 
 /* `stream` of an asynchronous copy; without one the application waits. */
 static void begin_beside(struct passage *passage, CUstream stream, uint64_t bytes) {
-    *passage = (struct passage){.blocks = !stream && region_state() == REGION_READY && !submissions_in_callback};
+    bool watched = region_state() == REGION_READY && !submissions_in_callback;
+    *passage = (struct passage){.blocks = !stream && watched && batches_outstanding()};
     submission_yield(stream, bytes);
     if (passage->blocks) batches_block_all();
     else if (stream && bytes >= SUBMITTED_BYTES_MIN) submission_interrupt(stream);

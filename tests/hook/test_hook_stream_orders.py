@@ -14,6 +14,7 @@ from egpu_runtime.agent.region import CardLimits
 
 UUIDS = ("GPU-45475055-5349-4d00-8000-000000000000", "GPU-45475055-5349-4d00-8000-000000000001")
 QUOTAS = (0.2, 0.6)
+TURNS_NS = 2 * 10**9
 MEMORY_BYTES = 16 << 30
 STREAMS_MORE_THAN_KEPT = 4500
 IDLE_STREAMS_PERCENT_MAX = 2000
@@ -48,8 +49,6 @@ def run(program: str, *words: str, quotas: tuple[float, float] = (0.9, 0.9), cop
         "by_other_context",
         "by_no_context",
         "on_other_card",
-        "in_turn",
-        "in_turn_by_default",
         "ended_streams",
         "ended_contexts",
         "ended_primary_contexts",
@@ -63,8 +62,15 @@ def run(program: str, *words: str, quotas: tuple[float, float] = (0.9, 0.9), cop
     ],
 )
 def test_each_card_is_charged_what_ran_on_it(case: str) -> None:
-    for card in run("stream_orders", case, quotas=QUOTAS if case.startswith("in_turn") else (0.9, 0.9)):
+    for card in run("stream_orders", case):
         assert card.charged_ns == pytest.approx(card.true_ns, rel=MEASURED_SHARE)
+
+
+@pytest.mark.parametrize("case", ["in_turn", "in_turn_by_default"])
+def test_each_card_has_its_own_quota(case: str) -> None:
+    for card, quota in zip(run("stream_orders", case, quotas=QUOTAS), QUOTAS, strict=True):
+        assert card.charged_ns == pytest.approx(card.true_ns, rel=0.01)
+        assert card.true_ns == pytest.approx(quota * TURNS_NS, rel=0.05)
 
 
 @pytest.mark.parametrize("clock", ["virtual", "wall"])
