@@ -94,7 +94,8 @@ def test_a_scan_is_kept_once(tables: Path) -> None:
 
 
 def test_nothing_is_kept_unless_asked_for(tables: Path) -> None:
-    assert advisor("scan", "--warehouse", tables).returncode == 0
+    done = advisor("scan", "--warehouse", tables)
+    assert (done.returncode, done.stderr) == (0, "")
     assert not [table.name for table in ADVICE_TABLES if (tables / table.name).exists()]
 
 

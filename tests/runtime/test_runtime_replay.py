@@ -16,6 +16,7 @@ import pytest
 from children import Child
 from recording_receiver import RecordingReceiver, recording_receiver
 from test_runtime_encode import decode
+from waiting import wait_for
 
 from egpu_runtime.__main__ import app
 from egpu_runtime.contract.process import run
@@ -210,7 +211,8 @@ def test_speed_is_held(tmp_path, receiver) -> None:
     replay("--trace", tmp_path / "f.csv", "--remote-write", receiver.url, "--speed", 300)
     arrived = [post.at_seconds - receiver.posts[0].at_seconds for post in receiver.posts]
     assert len(arrived) == 4
-    assert all(abs(at - due) < 0.15 for at, due in zip(arrived, (0, 0.2, 0.4, 0.6), strict=True))
+    # Early would be too fast. A busy machine may make it late.
+    assert all(-0.15 < at - due < 1 for at, due in zip(arrived, (0, 0.2, 0.4, 0.6), strict=True))
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -237,6 +239,12 @@ def test_a_file_that_cannot_be_written_is_said_before_anything_is_sent(flag, fil
 def start(*arguments: object) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "egpu_runtime", "replay", *(str(argument) for argument in arguments)]
     return Child(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ})
+
+
+def catches(pid: int, number: signal.Signals) -> bool:
+    """It has come so far that it ends by itself; before, the signal would kill it."""
+    fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return bool(int(fields["SigCgt"], 16) >> (number - 1) & 1)
 
 
 def test_sigterm_finishes_what_is_in_flight_and_exits_0(tmp_path, receiver, summary) -> None:
@@ -268,7 +276,8 @@ def test_sigterm_ends_a_replay_that_waits_for_its_receiver(answer, tmp_path, rec
         url = f"http://127.0.0.1:{probe.getsockname()[1]}/" if answer == "refuse" else receiver.url
         with start("--trace", tmp_path / "f.csv", "--remote-write", url, "--summary-file", summary) as process:
             if answer == "refuse":
-                time.sleep(1.5)
+                wait_for(lambda: catches(process.pid, signal.SIGTERM))
+                time.sleep(0.5)
             while answer != "refuse" and not receiver.posts and process.poll() is None:
                 time.sleep(0.01)
             told_at = time.monotonic()
