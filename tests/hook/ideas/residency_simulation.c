@@ -109,7 +109,7 @@ static void look(int self, uint64_t now_ns) {
     }
     if (container->plan.valid_until_ns <= now_ns) {
         uint64_t before_ns = container->plan.turn_start_ns;
-        memcpy(container->members, world.members, sizeof world.members);
+        memcpy(container->members, world.members, (size_t)world.count * sizeof world.members[0]);
         for (int i = 0; i < world.count && !world.credulous; i++) {
             if (i != self) {
                 residency_believe(&container->beliefs[i], &container->members[i], now_ns);
