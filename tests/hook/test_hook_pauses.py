@@ -12,7 +12,7 @@ import building
 from agent import Region
 from contention import WARM_UP_MS, Card, Container, Meanwhile, share_card
 
-WATCHED_MS = 700
+WATCHED_MS = 500
 STOP_SECONDS = 0.45
 """From the start, so that costs are learned."""
 GO_ON_SECONDS = WARM_UP_MS / 1000
