@@ -219,12 +219,11 @@ CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device) {
     return result;
 }
 
-/* The primary context's handle, which release and reset do not name: asked for while it is there, without keeping it. */
+/* The primary context's handle, which release and reset do not name: asked for while it is there, without keeping it, which
+ * would be its end if it were somebody else's turn. */
 static CUcontext primary_context(CUdevice device) {
     CUcontext context = NULL;
-    if (region_state() != REGION_READY || !is_active(device))
-        return NULL;
-    if (real.cuDevicePrimaryCtxRetain(&context, device) != CUDA_SUCCESS)
+    if (!is_active(device) || real.cuDevicePrimaryCtxRetain(&context, device) != CUDA_SUCCESS)
         return NULL;
     real.cuDevicePrimaryCtxRelease_v2(device);
     return context;
@@ -232,7 +231,7 @@ static CUcontext primary_context(CUdevice device) {
 
 static CUresult end_primary(CUdevice device, CUresult (*call)(CUdevice)) {
     struct ending ending;
-    if (primary_context(device) == NULL)
+    if (region_state() != REGION_READY || !is_active(device))
         return call(device);
     take_turn(device);
     CUcontext context = primary_context(device);
