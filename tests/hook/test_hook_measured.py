@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import building
 import pytest
 from agent import make_region
@@ -14,6 +16,7 @@ FREE = CardLimits(uuid=UUID, memory_quota_bytes=16 << 30)
 """Held to nothing, alone on its card: it is only measured."""
 LIMITED = CardLimits(uuid=UUID, memory_quota_bytes=16 << 30, core_quota=0.9)
 PART = 0.01
+RUN_SECONDS_MAX = 60
 
 
 def measured(words: str, limits: CardLimits) -> tuple[float, int, int]:
@@ -65,3 +68,33 @@ def test_work_without_limits_is_charged_as_it_was(given: str) -> None:
 @pytest.mark.parametrize("given", SHAPES)
 def test_limited_work_is_charged_as_it_was(given: str) -> None:
     check(given, LIMITED)
+
+
+def test_launches_that_a_stream_records_are_not_counted() -> None:
+    """The stream has a row when the capture of another one draws it in."""
+    before = "open:0 launch:1:9:3 sync:1 launch:1:9:15"
+    recorded = "capture:2:0 record:1:2 waitevent:1:1 launch:1:9:2 record:2:1 waitevent:2:2 endcapture:2:1 nodes:1"
+    program = building.client("time_script", "-lcuda")
+    with Simulation(clock="virtual") as sim:
+        region = make_region(sim.folder / "region", cards=[FREE])
+        words = [*before.split(), *recorded.split(), "sync:1"]
+        assert sim.run([program, *words], hook=True, region=region.path) == "nodes 2\n"
+        card = region.usage().cards[0]
+        assert card.launch_count == 18
+        assert card.busy_ns == sim.card().busy_ns
+
+
+def test_quick_looks_at_the_clock_are_right() -> None:
+    """Never before the last look, and two percent of the time of a row wrong at most."""
+    source = building.HOOK / "src/clock.c"
+    output = subprocess.run(
+        [building.client("clock_glances", "-lcuda", "-Wl,--no-as-needed", str(source))],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=RUN_SECONDS_MAX,
+        env={"LD_LIBRARY_PATH": str(building.driver())},
+    ).stdout
+    found = dict(line.split() for line in output.splitlines())
+    assert int(found["worst_thousandths"]) <= 20
+    assert int(found["backwards"]) == 0
