@@ -1,7 +1,10 @@
-"""What the driver has besides memory and time, on the simulated one: clients that print what differs from the interface's
-description, alone and with the hook in front."""
+"""What the driver has besides memory and time, on the simulated one: clients that print what differs from what the
+interface says, alone and with the hook in front."""
+
+import re
 
 import building
+import generate
 import pytest
 from agent import make_region
 from simulation import Simulation
@@ -24,6 +27,21 @@ def check(given: str, cuda: str, hook: bool) -> None:
 
 @pytest.mark.parametrize("hook", [False, True], ids=["alone", "hook"])
 @pytest.mark.parametrize("cuda", building.CUDA_VERSIONS)
-@pytest.mark.parametrize("given", ["stream_signals"])
+@pytest.mark.parametrize("given", ["stream_signals", "driver_objects"])
 def test_objects_do_as_described(given: str, cuda: str, hook: bool) -> None:
     check(given, cuda, hook)
+
+
+def test_what_is_not_simulated_is_named_with_a_reason() -> None:
+    folder = building.driver().parent
+    left = set(re.findall(r'sim_unsupported\("(\w+)"\)', (folder / "exports.inc").read_text()))
+    names = {row.name for row in generate.symbols()}
+    old = {name for name in left if f"{name}_v2" in names}
+    text = (building.DRIVER / "README.md").read_text().partition("CUDA_ERROR_NOT_SUPPORTED, and why")[2]
+    _, _, table = text.partition("\n| forms of CUDA 2")
+    told = [re.escape(word).replace(r"\*", r"\w*") for word in re.findall(r"`(cu[\w*]+)`", table.partition("\n")[2])]
+    bases = {re.sub(r"_pt[ds]s?z?$", "", name) for name in left - old}
+    assert {name for name in bases if not any(re.fullmatch(word, name) for word in told)} == set()
+    assert [word for word in told if not any(re.fullmatch(word, name) for name in bases)] == []
+    assert f"...: {len(old)})" in table
+    assert f"The other {len(names) - len(left)} of {len(names)} symbols" in table

@@ -214,7 +214,8 @@ static void objects(void)
 
 static void green_context(void)
 {
-    CUdevResourceDesc description = (CUdevResourceDesc)&failures;
+    CUdevResourceDesc description;
+    CUdevResource whole;
     CUgreenCtx green;
     CUcontext own;
     CUstream stream;
@@ -224,6 +225,8 @@ static void green_context(void)
     void *parameters[] = {&us};
     uint64_t began = egpuSimNow();
 
+    DO(cuDeviceGetDevResource(0, &whole, 1));
+    DO(cuDevResourceGenerateDesc(&description, &whole, 1));
     DO(cuGreenCtxCreate(&green, description, 0, 1));
     DO(cuCtxFromGreenCtx(&own, green));
     DO(cuGreenCtxStreamCreate(&stream, green, CU_STREAM_NON_BLOCKING, 0));

@@ -11,7 +11,7 @@ void egpuSimSleep(uint64_t);
 void egpuSimExpect(uint32_t);
 
 enum { CARDS = 2, SHORT_US = 20, LONG_US = 5000, LESSONS = 40, ROUNDS = 20, US_NS = 1000 };
-enum { CU_STREAM_WAIT_VALUE_EQ = 1, CU_GREEN_CTX_DEFAULT_STREAM = 1 };
+enum { CU_STREAM_WAIT_VALUE_EQ = 1, CU_GREEN_CTX_DEFAULT_STREAM = 1, CU_DEV_RESOURCE_TYPE_SM = 1 };
 
 static CUcontext contexts[CARDS];
 static CUfunction spin[CARDS];
@@ -139,10 +139,14 @@ static void ended_contexts(void) {
 /* A green context's streams are left behind without one. */
 static void ended_green_contexts(void) {
     for (unsigned int round = 0; round < ROUNDS; round++) {
+        CUdevResource whole;
+        CUdevResourceDesc description;
         CUgreenCtx green;
         CUcontext context;
         CUstream stream;
-        MUST(cuGreenCtxCreate(&green, (CUdevResourceDesc)&green, 0, CU_GREEN_CTX_DEFAULT_STREAM));
+        MUST(cuDeviceGetDevResource(0, &whole, CU_DEV_RESOURCE_TYPE_SM));
+        MUST(cuDevResourceGenerateDesc(&description, &whole, 1));
+        MUST(cuGreenCtxCreate(&green, description, 0, CU_GREEN_CTX_DEFAULT_STREAM));
         MUST(cuCtxFromGreenCtx(&context, green));
         MUST(cuCtxSetCurrent(context));
         spin[0] = kernel("egpu_spin_us");

@@ -351,6 +351,11 @@ bool array_side(CUarray handle, uint64_t x, uint64_t y, uint64_t z, struct copy_
     return array != NULL;
 }
 
+bool array_known(CUarray handle) {
+    struct copy_side side;
+    return array_side(handle, 0, 0, 0, &side);
+}
+
 bool array_holds(CUarray array, uint64_t x, uint64_t y, uint64_t z, const struct copy_work *work) {
     uint64_t row = array->shape.Width * array_element_bytes(array);
     return x + work->width <= row && y + work->height <= at_least_one(array->shape.Height) &&

@@ -35,6 +35,7 @@ CUresult fill_submit(const struct fill_work *work, CUstream stream);
 struct copy_side copy_side_unified(uint64_t address, uint64_t pitch, uint64_t slice);
 /* Fills in the side from an array's bytes at (x in bytes, y, z); false when it is no array. */
 bool array_side(CUarray array, uint64_t x, uint64_t y, uint64_t z, struct copy_side *side);
+bool array_known(CUarray array);
 bool array_holds(CUarray array, uint64_t x, uint64_t y, uint64_t z, const struct copy_work *work);
 uint64_t array_element_bytes(CUarray array);
 uint64_t array_bytes(CUarray array);

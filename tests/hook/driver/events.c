@@ -98,6 +98,7 @@ CUresult sim_cuEventDestroy_v2(CUevent event)
         return result;
     sim_lock();
     leave_pending(event);
+    sim_event_leave(event);
     event->magic = 0;
     sim_nodes_clear(&event->after);
     sim_unlock();
@@ -131,6 +132,7 @@ CUresult sim_cuEventRecordWithFlags(CUevent event, CUstream handle, unsigned int
     event->recorded = true;
     event->recorded_ns = sim_now();
     event->completed_ns = 0;
+    sim_event_publish(event);
     if (!resolve(event) && event->pending_link == NULL) {
         event->pending_next = pending;
         event->pending_link = &pending;
@@ -158,6 +160,7 @@ CUresult sim_cuEventQuery(CUevent event)
         return CUDA_ERROR_CAPTURED_EVENT;
     sim_lock();
     sim_advance(sim_now());
+    sim_event_learn(event);
     over = resolve(event);
     sim_unlock();
     return over ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY;
@@ -171,6 +174,9 @@ CUresult sim_cuEventSynchronize(CUevent event)
         return result;
     if (event->capture != NULL)
         return CUDA_ERROR_CAPTURED_EVENT;
+    sim_lock();
+    sim_event_learn(event);
+    sim_unlock();
     if (event->recorded && event->completed_ns == 0)
         sim_wait_point(event->point);
     sim_lock();
@@ -224,6 +230,7 @@ CUresult sim_cuStreamWaitEvent(CUstream handle, CUevent event, unsigned int flag
         return sim_capture_wait(stream, event);
     sim_participate();
     sim_lock_with_room(stream->context->card, SIM_JOIN);
+    sim_event_learn(event);
     if (event->recorded && !resolve(event))
         stream->extra = sim_join(stream->context->card, stream->extra, event->point);
     sim_unlock();

@@ -37,6 +37,7 @@ struct sim_module {
     struct sim_context *context; /* NULL for a library */
     struct sim_function *functions;
     CUdeviceptr memory; /* of its globals, made when first asked for */
+    CUdeviceptr managed; /* likewise */
     CUdeviceptr code; /* what the module itself takes of the card; 0 = nothing */
 };
 
@@ -51,6 +52,8 @@ struct sim_launch {
     unsigned char packed[SIM_PARAMETER_BYTES_MAX];
 };
 
+struct sim_module *sim_module_of(const void *handle); /* NULL = neither module nor library */
+CUresult sim_file_readable(const char *path);
 const struct sim_kernel *sim_kernel_find(const char *name);
 struct sim_function *sim_function_of(const void *handle); /* NULL = neither function nor kernel */
 uint64_t sim_kernel_duration_ns(const struct sim_launch *launch);

@@ -22,6 +22,7 @@ struct CUgraphNode_st {
     struct CUgraph_st *child;
     CUevent event;
     CUdeviceptr memory; /* of an allocation or a free */
+    struct sim_attributes *attributes; /* launch_attributes.c; NULL = none set */
     bool disabled;      /* in an executable graph */
     bool placed;        /* while an order is made */
     struct CUgraphNode_st *image; /* while its graph becomes executable: the copy */
@@ -78,6 +79,7 @@ struct CUgraphNode_st *sim_node_add(struct CUgraph_st *graph, const struct sim_n
                                     const struct sim_operation *operation);
 struct CUgraphNode_st *sim_node_copy(struct CUgraph_st *graph, const struct CUgraphNode_st *node);
 void *sim_copied(const void *bytes, size_t count);
+bool sim_attributes_copied(struct sim_attributes **to, const struct sim_attributes *from);
 struct CUgraphExec_st *sim_exec_of(CUgraphExec exec); /* NULL = not a live one */
 struct CUgraphNode_st *sim_exec_node(CUgraphExec exec, CUgraphNode node); /* the copy of a graph's node; NULL = none */
 void sim_node_free(struct CUgraphNode_st *node);

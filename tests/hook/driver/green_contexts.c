@@ -1,18 +1,13 @@
 /* Green contexts: contexts with a share of the processors, which this card does not divide; and events of contexts. */
 #include <stdlib.h>
 
-#include "streams.h"
+#include "green_contexts.h"
 #include "simulated.h"
 
 #define GREEN_MAGIC UINT64_C(0x6e65657267677231)
 #define DEFAULT_STREAM 1U /* the one flag cuGreenCtxCreate must be given */
 
-struct CUgreenCtx_st {
-    uint64_t magic;
-    struct sim_context *context;
-};
-
-static CUgreenCtx live(CUgreenCtx green)
+CUgreenCtx sim_green_of(CUgreenCtx green)
 {
     return green != NULL && green->magic == GREEN_MAGIC ? green : NULL;
 }
@@ -24,7 +19,7 @@ CUresult sim_cuGreenCtxCreate(CUgreenCtx *made, CUdevResourceDesc description, C
 
     if (result != CUDA_SUCCESS)
         return result;
-    if (flags != DEFAULT_STREAM)
+    if (flags != DEFAULT_STREAM || sim_resource_described(description) == NULL)
         return CUDA_ERROR_INVALID_VALUE;
     green = calloc(1, sizeof(*green));
     if (green == NULL)
@@ -35,6 +30,8 @@ CUresult sim_cuGreenCtxCreate(CUgreenCtx *made, CUdevResourceDesc description, C
         return result;
     }
     green->magic = GREEN_MAGIC;
+    green->resource = *sim_resource_described(description);
+    green->context->green = green;
     *made = green;
     return CUDA_SUCCESS;
 }
@@ -45,9 +42,10 @@ CUresult sim_cuGreenCtxDestroy(CUgreenCtx green)
 
     if (result != CUDA_SUCCESS)
         return result;
-    if (live(green) == NULL)
+    if (sim_green_of(green) == NULL)
         return CUDA_ERROR_INVALID_HANDLE;
     sim_context_end(green->context);
+    green->context->green = NULL;
     green->magic = 0;
     free(green);
     return CUDA_SUCCESS;
@@ -57,7 +55,7 @@ CUresult sim_cuCtxFromGreenCtx(CUcontext *context, CUgreenCtx green)
 {
     CUresult result = sim_answer(sim_enter(SIM_CALL_OTHER), context);
 
-    if (result == CUDA_SUCCESS && live(green) == NULL)
+    if (result == CUDA_SUCCESS && sim_green_of(green) == NULL)
         result = CUDA_ERROR_INVALID_HANDLE;
     if (result == CUDA_SUCCESS)
         *context = (CUcontext)(void *)green->context;
@@ -66,7 +64,7 @@ CUresult sim_cuCtxFromGreenCtx(CUcontext *context, CUgreenCtx green)
 
 CUresult sim_cuGreenCtxGetId(CUgreenCtx green, unsigned long long *identity)
 {
-    if (identity == NULL || live(green) == NULL)
+    if (identity == NULL || sim_green_of(green) == NULL)
         return identity == NULL ? CUDA_ERROR_INVALID_VALUE : CUDA_ERROR_INVALID_HANDLE;
     *identity = green->context->identity;
     return CUDA_SUCCESS;
@@ -79,7 +77,7 @@ CUresult sim_cuGreenCtxStreamCreate(CUstream *handle, CUgreenCtx green, unsigned
 
     if (result != CUDA_SUCCESS)
         return result;
-    if (live(green) == NULL)
+    if (sim_green_of(green) == NULL)
         return CUDA_ERROR_INVALID_HANDLE;
     if (handle == NULL || flags != CU_STREAM_NON_BLOCKING)
         return CUDA_ERROR_INVALID_VALUE;
@@ -121,10 +119,30 @@ CUresult sim_cuCtxWaitEvent(CUcontext handle, CUevent event)
 
 CUresult sim_cuGreenCtxRecordEvent(CUgreenCtx green, CUevent event)
 {
-    return record(live(green) != NULL ? green->context : NULL, event);
+    return record(sim_green_of(green) != NULL ? green->context : NULL, event);
 }
 
 CUresult sim_cuGreenCtxWaitEvent(CUgreenCtx green, CUevent event)
 {
-    return wait(live(green) != NULL ? green->context : NULL, event);
+    return wait(sim_green_of(green) != NULL ? green->context : NULL, event);
+}
+
+CUresult sim_cuStreamGetGreenCtx(CUstream handle, CUgreenCtx *green)
+{
+    struct sim_stream *stream;
+    CUresult result = sim_answer(sim_enter(SIM_CALL_OTHER), green);
+
+    if (result == CUDA_SUCCESS)
+        result = sim_stream_of(handle, &stream);
+    if (result == CUDA_SUCCESS)
+        *green = stream->context->green;
+    return result;
+}
+
+/* A stream of a green context has no other context to be told. */
+CUresult sim_cuStreamGetCtx_v2(CUstream handle, CUcontext *context, CUgreenCtx *green)
+{
+    CUresult result = green != NULL ? sim_cuStreamGetGreenCtx(handle, green) : CUDA_SUCCESS;
+
+    return result == CUDA_SUCCESS ? sim_cuStreamGetCtx(handle, context) : result;
 }

@@ -71,6 +71,7 @@ void memory_free_range(struct memory_range *range) {
     case MEMORY_GRAPH:
         graph_memory_end(range);
         break;
+    case MEMORY_EXTERNAL:
     case MEMORY_MAPPED:
     case MEMORY_IMPORTED:
         break; /* Freed by their own classes. */
@@ -80,7 +81,8 @@ void memory_free_range(struct memory_range *range) {
 
 static bool freed_by_cuMemFree(const struct memory_range *range) {
     return range->kind == MEMORY_PLAIN || range->kind == MEMORY_MANAGED || range->kind == MEMORY_POOL ||
-           range->kind == MEMORY_GRAPH || (range->kind == MEMORY_IMPORTED && ipc_pool(range) != NULL);
+           range->kind == MEMORY_GRAPH || range->kind == MEMORY_EXTERNAL ||
+           (range->kind == MEMORY_IMPORTED && ipc_pool(range) != NULL);
 }
 
 CUresult sim_cuMemFree_v2(CUdeviceptr address) {

@@ -7,7 +7,7 @@
  * Bytes move, and pages come in, when work is submitted, not when it runs: streams ordered against each other show what
  * a card would show. The processor's touching a page that is on the card cannot be seen: such a page stays there; only
  * that it wrote before the card did is noticed. Answered with NOT_SUPPORTED: 32-bit first versions, pools on the host,
- * fabric handles, multicast, memory of other interfaces, sparse, planar and compressed arrays. */
+ * fabric handles, multicast, sparse, planar and compressed arrays. */
 #ifndef EGPU_SIM_MEMORY_H
 #define EGPU_SIM_MEMORY_H
 
@@ -39,6 +39,7 @@ enum memory_kind {
     MEMORY_GRAPH,
     MEMORY_ARRAY,
     MEMORY_CODE,
+    MEMORY_EXTERNAL, /* a buffer of imported memory of another interface: nobody here pays for it */
 };
 
 /* A piece of a card: whole granules, or a part of a slab of one granule. */

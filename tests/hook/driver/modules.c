@@ -19,7 +19,7 @@ struct sim_function *sim_function_of(const void *handle)
     return function != NULL && function->magic == SIM_FUNCTION_MAGIC ? function : NULL;
 }
 
-static struct sim_module *module_of(const void *handle)
+struct sim_module *sim_module_of(const void *handle)
 {
     struct sim_module *module = (struct sim_module *)(uintptr_t)handle;
 
@@ -73,7 +73,7 @@ CUresult sim_cuModuleLoadFatBinary(CUmodule *handle, const void *image)
     return load_in_context(handle, image);
 }
 
-static CUresult readable(const char *path)
+CUresult sim_file_readable(const char *path)
 {
     FILE *file = path != NULL ? fopen(path, "rb") : NULL;
 
@@ -87,7 +87,7 @@ static CUresult readable(const char *path)
 
 CUresult sim_cuModuleLoad(CUmodule *handle, const char *path)
 {
-    CUresult result = readable(path);
+    CUresult result = sim_file_readable(path);
 
     return result != CUDA_SUCCESS ? result : load_in_context(handle, path);
 }
@@ -100,11 +100,13 @@ static CUresult unload(void *handle)
 
     if (result != CUDA_SUCCESS)
         return result;
-    module = module_of(handle);
+    module = sim_module_of(handle);
     if (module == NULL)
         return CUDA_ERROR_INVALID_HANDLE;
     if (module->memory != 0)
         sim_cuMemFree_v2(module->memory);
+    if (module->managed != 0)
+        sim_cuMemFree_v2(module->managed);
     sim_code_end(module->code);
     for (struct sim_function *function = module->functions; function != NULL; function = next) {
         next = function->next;
@@ -143,7 +145,7 @@ CUresult sim_cuLibraryLoadFromFile(CUlibrary *handle, const char *path, CUjit_op
                                    unsigned int jit_count, CUlibraryOption *options, void **values,
                                    unsigned int count)
 {
-    CUresult result = readable(path);
+    CUresult result = sim_file_readable(path);
 
     return result != CUDA_SUCCESS ? result
                                   : sim_cuLibraryLoadData(handle, path, jit_options, jit_values, jit_count, options,
@@ -193,12 +195,12 @@ static CUresult get(void **handle, struct sim_module *module, const char *name)
 
 CUresult sim_cuModuleGetFunction(CUfunction *function, CUmodule handle, const char *name)
 {
-    return get((void **)function, module_of(handle), name);
+    return get((void **)function, sim_module_of(handle), name);
 }
 
 CUresult sim_cuLibraryGetKernel(CUkernel *kernel, CUlibrary handle, const char *name)
 {
-    return get((void **)kernel, module_of(handle), name);
+    return get((void **)kernel, sim_module_of(handle), name);
 }
 
 CUresult sim_cuLibraryGetModule(CUmodule *module, CUlibrary handle)
@@ -208,7 +210,7 @@ CUresult sim_cuLibraryGetModule(CUmodule *module, CUlibrary handle)
 
     if (result != CUDA_SUCCESS)
         return result;
-    if (module == NULL || module_of(handle) == NULL)
+    if (module == NULL || sim_module_of(handle) == NULL)
         return module == NULL ? CUDA_ERROR_INVALID_VALUE : CUDA_ERROR_INVALID_HANDLE;
     *module = (CUmodule)(void *)handle;
     return CUDA_SUCCESS;
@@ -238,9 +240,9 @@ CUresult sim_cuModuleGetFunctionCount(unsigned int *count, CUmodule handle)
 
     if (result != CUDA_SUCCESS)
         return result;
-    if (module_of(handle) == NULL)
+    if (sim_module_of(handle) == NULL)
         return CUDA_ERROR_INVALID_HANDLE;
-    *count = functions_in(module_of(handle));
+    *count = functions_in(sim_module_of(handle));
     return CUDA_SUCCESS;
 }
 
@@ -252,7 +254,7 @@ CUresult sim_cuLibraryGetKernelCount(unsigned int *count, CUlibrary handle)
 /* A module's global variable of any name: one small piece of device memory for each module. */
 CUresult sim_cuModuleGetGlobal_v2(CUdeviceptr *pointer, size_t *bytes, CUmodule handle, const char *name)
 {
-    struct sim_module *module = module_of(handle);
+    struct sim_module *module = sim_module_of(handle);
     CUresult result = sim_enter(SIM_CALL_OTHER);
 
     if (result != CUDA_SUCCESS)
@@ -273,4 +275,23 @@ CUresult sim_cuModuleGetGlobal_v2(CUdeviceptr *pointer, size_t *bytes, CUmodule 
 CUresult sim_cuLibraryGetGlobal(CUdeviceptr *pointer, size_t *bytes, CUlibrary handle, const char *name)
 {
     return sim_cuModuleGetGlobal_v2(pointer, bytes, (CUmodule)(void *)handle, name);
+}
+
+/* Likewise, in managed memory. */
+CUresult sim_cuLibraryGetManaged(CUdeviceptr *pointer, size_t *bytes, CUlibrary handle, const char *name)
+{
+    struct sim_module *module = sim_module_of(handle);
+    CUresult result = sim_answer(sim_enter(SIM_CALL_OTHER), name);
+
+    if (result == CUDA_SUCCESS && module == NULL)
+        result = CUDA_ERROR_INVALID_HANDLE;
+    if (result == CUDA_SUCCESS && module->managed == 0)
+        result = sim_cuMemAllocManaged(&module->managed, GLOBAL_BYTES, CU_MEM_ATTACH_GLOBAL);
+    if (result != CUDA_SUCCESS)
+        return result;
+    if (pointer != NULL)
+        *pointer = module->managed;
+    if (bytes != NULL)
+        *bytes = GLOBAL_BYTES;
+    return CUDA_SUCCESS;
 }

@@ -112,6 +112,7 @@ struct CUgraphNode_st *sim_node_copy(struct CUgraph_st *graph, const struct CUgr
     copy->event = node->event;
     copy->memory = node->memory;
     copy->disabled = node->disabled;
+    sim_attributes_copied(&copy->attributes, node->attributes);
     copy->origin = (struct CUgraphNode_st *)(uintptr_t)node;
     return copy;
 }
@@ -121,6 +122,7 @@ void sim_node_free(struct CUgraphNode_st *node)
     node->magic = 0;
     free((void *)(uintptr_t)node->operation.argument);
     free((void *)(uintptr_t)node->operation.details);
+    free(node->attributes);
     sim_nodes_clear(&node->after);
     free(node);
 }

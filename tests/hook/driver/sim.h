@@ -137,6 +137,25 @@ struct sim_process {
     uint32_t lanes[SIM_ENGINES_MAX]; /* lane + 1 */
 };
 
+struct sim_point { /* an operation in its lane; ticket 0 = long past */
+    uint32_t lane;
+    uint32_t unused;
+    uint64_t ticket;
+};
+
+/* An event that several processes know: its latest record, by whomever. */
+#define SIM_SHARED_EVENTS_MAX 256
+#define SIM_EVENT_HOLDERS_MAX 16
+struct sim_shared_event {
+    uint32_t holders_count; /* 0 = free */
+    uint32_t process;       /* of the latest record */
+    uint64_t identity;
+    uint64_t records; /* 0 = never recorded */
+    uint64_t recorded_ns;
+    struct sim_point point;
+    uint32_t holders[SIM_EVENT_HOLDERS_MAX]; /* processes */
+};
+
 /* A thread in the virtual clock's order. */
 struct sim_participant {
     int32_t pid; /* 0 = free */
@@ -189,6 +208,7 @@ struct sim_state {
     struct sim_participant participant[SIM_PARTICIPANTS_MAX];
     struct sim_lane lanes[SIM_LANES_MAX]; /* a sparse file: only lanes in use take room */
     struct sim_memory memory;             /* likewise; the memory classes are its only writers */
+    struct sim_shared_event events[SIM_SHARED_EVENTS_MAX]; /* ipc_events.c */
 };
 
 /* --- state.c ------------------------------------------------------------------------------------------------- */
@@ -225,12 +245,6 @@ void sim_dispatch(void);                     /* under the lock: gives the token 
 
 /* --- card.c: the engines; everything here under the lock --------------------------------------------------------- */
 
-struct sim_point { /* an operation in its lane; ticket 0 = long past */
-    uint32_t lane;
-    uint32_t unused;
-    uint64_t ticket;
-};
-
 struct sim_point sim_enqueue(int card, enum sim_kind kind, uint64_t duration_ns, const struct sim_point after[2]);
 /* false: SIM_LANE_PENDING_MAX operations are pending, wait for `until` first */
 bool sim_room(int card, enum sim_kind kind, struct sim_point *until);
@@ -261,6 +275,7 @@ struct sim_context {
     uint64_t identity;
     uint64_t version;
     uint64_t stack_bytes, heap_bytes, fifo_bytes;
+    struct CUgreenCtx_st *green; /* whose context this is; NULL = none */
     struct sim_stream *streams; /* list; the legacy stream is first */
     struct sim_stream *legacy;
     struct sim_point latest; /* the last operation of the context */

@@ -211,13 +211,6 @@ CUresult sim_cuStreamGetCtx(CUstream handle, CUcontext *context)
     return result;
 }
 
-CUresult sim_cuStreamGetCtx_v2(CUstream handle, CUcontext *context, CUgreenCtx *green)
-{
-    if (green != NULL)
-        *green = NULL;
-    return sim_cuStreamGetCtx(handle, context);
-}
-
 CUresult sim_cuStreamQuery(CUstream handle)
 {
     CUresult result = sim_enter(SIM_CALL_OTHER);

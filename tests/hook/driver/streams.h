@@ -25,6 +25,7 @@ struct sim_stream {
     unsigned flags;
     int priority;
     uint64_t identity;
+    struct sim_attributes *attributes; /* launch_attributes.c; NULL = none set */
     bool per_thread;
     struct sim_point tail;  /* its last operation */
     struct sim_point extra; /* an event it was told to wait for, not yet before an operation; under the lock */
@@ -44,6 +45,8 @@ struct CUevent_st {
     struct sim_capture *capture; /* recorded in a stream that captures */
     uint64_t capture_identity;
     struct sim_nodes after;
+    struct sim_shared_event *shared; /* with other processes; NULL = with none */
+    uint64_t shared_records; /* of those what is known here */
     struct CUevent_st *pending_next; /* recorded, and its time not known yet */
     struct CUevent_st **pending_link;
 };
@@ -59,6 +62,10 @@ CUresult sim_submit_now(struct sim_stream *stream, const struct sim_operation *o
 void sim_lock_with_room(int card, enum sim_kind kind); /* takes the lock; may wait before */
 void sim_events_resolve(void); /* under the lock: keeps times before the rings forget them */
 void sim_event_forget(struct CUevent_st *event);
+/* ipc_events.c, under the lock: tells the other processes of a record; learns of theirs; one process fewer knows it. */
+void sim_event_publish(struct CUevent_st *event);
+void sim_event_learn(struct CUevent_st *event);
+void sim_event_leave(struct CUevent_st *event);
 
 /* capture.c */
 bool sim_capture_active(const struct sim_stream *stream);
