@@ -33,20 +33,21 @@ static uint32_t quota_of(const struct throttle_limits *limits) {
     return throttle_limited(limits) ? limits->core_quota : THROTTLE_QUOTA_WHOLE;
 }
 
-void throttle_refill(struct throttle_bucket *bucket, const struct throttle_limits *limits, uint64_t now_ns,
-                     bool wanting) {
+void throttle_refill(struct throttle_bucket *bucket, const struct throttle_limits *limits, uint64_t now_ns) {
     uint64_t before = __atomic_load_n(&bucket->refilled_ns, __ATOMIC_RELAXED);
-    bool wanted = wanting && __atomic_load_n(&bucket->wanted_ns, __ATOMIC_RELAXED) + THROTTLE_SLICE_NS_MAX >= before;
-    if (wanting) __atomic_store_n(&bucket->wanted_ns, now_ns, __ATOMIC_RELAXED);
+    uint64_t wanted_ns = most(__atomic_load_n(&bucket->wanted_ns, __ATOMIC_RELAXED),
+                              __atomic_load_n(&bucket->busy_until_ns, __ATOMIC_RELAXED));
     /* Farther ahead than the clocks of one node can be: the node was started anew since. */
     if (before >= now_ns && before - now_ns < THROTTLE_WAIT_NS_MAX) return;
     /* Only the one that moves the stamp adds, so two processes never add the same time twice. */
     if (!__atomic_compare_exchange_n(&bucket->refilled_ns, &before, now_ns, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
         return;
     uint64_t passed_ns = before == 0 || before > now_ns ? 0 : now_ns - before;
-    int64_t ceiling = (int64_t)(wanted ? THROTTLE_OWED_NS_MAX : THROTTLE_IDLE_NS_MAX);
     if (passed_ns > 60000 * THROTTLE_MS) passed_ns = 60000 * THROTTLE_MS;
-    add_within(&bucket->tokens_ns, (int64_t)part_of(passed_ns, quota_of(limits)), 0, ceiling);
+    uint64_t owed_ns = wanted_ns > before ? least(wanted_ns - before, passed_ns) : 0;
+    add_within(&bucket->tokens_ns, (int64_t)part_of(owed_ns, quota_of(limits)), 0, (int64_t)THROTTLE_OWED_NS_MAX);
+    add_within(&bucket->tokens_ns, (int64_t)part_of(passed_ns - owed_ns, quota_of(limits)), 0,
+               (int64_t)THROTTLE_IDLE_NS_MAX);
     if (before == 0) passed_ns = THROTTLE_PROBE_CREDIT_NS_MAX * THROTTLE_QUOTA_WHOLE / THROTTLE_PROBE_PARTS;
     add_within(&bucket->probe_credit_ns, (int64_t)part_of(passed_ns, THROTTLE_PROBE_PARTS), 0,
                (int64_t)THROTTLE_PROBE_CREDIT_NS_MAX);
@@ -151,7 +152,9 @@ struct throttle_decision throttle_decide(struct throttle_bucket *bucket, const s
     uint64_t now_ns = ask->now_ns;
     struct throttle_decision pass = {.reason = THROTTLE_PASS, .until_ns = now_ns};
     bool patient = now_ns < ask->since_ns + THROTTLE_WAIT_NS_MAX;
-    throttle_refill(bucket, limits, now_ns, true);
+    throttle_refill(bucket, limits, now_ns);
+    /* Until it asks again, however late its thread comes; unless it passes. */
+    __atomic_store_n(&bucket->wanted_ns, UINT64_MAX, __ATOMIC_RELAXED);
     if (limits->priority == THROTTLE_LOW && throttle_high_has_work(peers, count, now_ns)) {
         if (patient) return wait_until(THROTTLE_WAIT_PRIORITY, now_ns + THROTTLE_POLL_NS, now_ns);
         pass.late = true;
@@ -171,6 +174,7 @@ struct throttle_decision throttle_decide(struct throttle_bucket *bucket, const s
         if (patient) return wait_for_own_work(limits, ask);
         pass.late = true;
     }
+    __atomic_store_n(&bucket->wanted_ns, now_ns, __ATOMIC_RELAXED);
     return pass;
 }
 

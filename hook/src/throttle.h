@@ -69,7 +69,7 @@ enum throttle_reason {
 struct throttle_bucket {
     int64_t tokens_ns;
     uint64_t refilled_ns;
-    uint64_t wanted_ns;         /* the last moment work waited or ran */
+    uint64_t wanted_ns;         /* work waited until then; with no end while it waits */
     int64_t probe_credit_ns;
     uint64_t charged_ns;
     uint64_t borrowed_ns;
@@ -145,8 +145,7 @@ struct throttle_ledger {
 uint64_t throttle_probe_period(uint64_t period_ns, bool clean);
 struct throttle_decision throttle_decide(struct throttle_bucket *bucket, const struct throttle_limits *limits,
                                          const struct throttle_ask *ask, const struct throttle_peer *peers, int count);
-void throttle_refill(struct throttle_bucket *bucket, const struct throttle_limits *limits, uint64_t now_ns,
-                     bool wanting);
+void throttle_refill(struct throttle_bucket *bucket, const struct throttle_limits *limits, uint64_t now_ns);
 /* Negative costs give back: a launch is charged its learned cost, the batch the difference to what it took. */
 void throttle_charge(struct throttle_bucket *bucket, int64_t cost_ns, bool borrowed);
 uint64_t throttle_attribute(struct throttle_ledger *ledger, const struct throttle_span *span);

@@ -117,6 +117,12 @@ def test_a_neighbour_that_is_late_to_say_that_it_is_busy_costs_nothing(
     assert abs(shares[0] - one.quota) <= POINT / 4, shares
 
 
+def test_an_idle_container_saves_little_for_a_burst() -> None:
+    """100 ms of kernels take a second of its tenth of the card, less the 5 ms saved in the second or so before."""
+    shares = share_card((Container(0.1, 1000, burst=100, gap_us=1_000_000),), Card(measured_ms=20 * SHORT_MS)).shares
+    assert 0.045 <= shares[0] <= 0.055, shares
+
+
 SCRIPTS = (
     "open:0 launch:1:30:3 capture:1:0 launch:1:100 launch:1:50 capturing:1 endcapture:1:1 capturing:1 nodes:1 "
     "instantiate:1 graph:1:1 graph:1:1 sync:1",

@@ -119,6 +119,7 @@ static void publish(struct container *one, const struct throttle_ask *ask, uint6
     one->page.wanting_until_ns = wait_until_ns;
     one->page.tokens_ns = one->bucket.tokens_ns;
     one->page.tokens_at_ns = now_ns;
+    one->bucket.busy_until_ns = one->page.busy_until_ns;
 }
 
 static void submit(struct world *world, int self, const struct throttle_decision *decision) {
@@ -141,6 +142,7 @@ static void submit(struct world *world, int self, const struct throttle_decision
     publish(one, &after, now_ns, 0);
     uint64_t until_ns = now_ns + after.ahead_ns + PAGE_MARGIN_NS;
     if (one->page.busy_until_ns < until_ns) one->page.busy_until_ns = until_ns;
+    one->bucket.busy_until_ns = one->page.busy_until_ns;
 }
 
 static void check_pass(struct world *world, int self, const struct throttle_decision *decision) {
