@@ -165,10 +165,8 @@ static CUresult begin(CUstream handle, CUstreamCaptureMode mode, struct CUgraph_
 {
     struct sim_stream *stream;
     struct sim_capture *capture;
-    CUresult result = sim_enter(SIM_CALL_OTHER);
+    CUresult result = sim_enter_stream(SIM_CALL_OTHER, handle, &stream);
 
-    if (result == CUDA_SUCCESS)
-        result = sim_stream_of(handle, &stream);
     if (result != CUDA_SUCCESS)
         return result;
     if (mode > CU_STREAM_CAPTURE_MODE_RELAXED)
@@ -267,10 +265,8 @@ CUresult sim_cuStreamEndCapture(CUstream handle, CUgraph *graph)
 {
     struct sim_stream *stream;
     struct sim_capture *capture;
-    CUresult result = sim_enter(SIM_CALL_OTHER);
+    CUresult result = sim_enter_stream(SIM_CALL_OTHER, handle, &stream);
 
-    if (result == CUDA_SUCCESS)
-        result = sim_stream_of(handle, &stream);
     if (result != CUDA_SUCCESS)
         return result;
     capture = stream->capture;
@@ -303,10 +299,8 @@ static unsigned status_of(const struct sim_stream *stream)
 
 static CUresult status(CUstream handle, struct sim_stream **stream, CUstreamCaptureStatus *value)
 {
-    CUresult result = sim_enter(SIM_CALL_OTHER);
+    CUresult result = sim_enter_stream(SIM_CALL_OTHER, handle, stream);
 
-    if (result == CUDA_SUCCESS)
-        result = sim_stream_of(handle, stream);
     if (result != CUDA_SUCCESS)
         return result;
     if (value == NULL)

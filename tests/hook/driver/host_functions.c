@@ -193,10 +193,8 @@ CUresult sim_cuLaunchHostFunc(CUstream handle, CUhostFn function, void *data)
 {
     struct sim_operation operation = {.kind = SIM_HOST, .node_type = CU_GRAPH_NODE_TYPE_HOST};
     struct sim_stream *stream;
-    CUresult result = sim_enter(SIM_CALL_LAUNCH);
+    CUresult result = sim_enter_stream(SIM_CALL_LAUNCH, handle, &stream);
 
-    if (result == CUDA_SUCCESS)
-        result = sim_stream_of(handle, &stream);
     if (result != CUDA_SUCCESS)
         return result;
     if (function == NULL)
@@ -217,10 +215,8 @@ CUresult sim_cuStreamAddCallback(CUstream handle, CUstreamCallback callback, voi
 {
     struct sim_stream *stream;
     struct host_work *work;
-    CUresult result = sim_enter(SIM_CALL_LAUNCH);
+    CUresult result = sim_enter_stream(SIM_CALL_LAUNCH, handle, &stream);
 
-    if (result == CUDA_SUCCESS)
-        result = sim_stream_of(handle, &stream);
     if (result != CUDA_SUCCESS)
         return result;
     if (callback == NULL || flags != 0)

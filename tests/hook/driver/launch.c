@@ -73,20 +73,25 @@ static void shape(struct sim_launch *launch, const unsigned grid[3], const unsig
     launch->shared_bytes = shared_bytes;
 }
 
+static CUresult pack_and_submit(struct sim_launch *launch, CUstream stream, void **parameters, void **extra)
+{
+    CUresult result = sim_kernel_pack(launch, parameters, extra);
+
+    return result != CUDA_SUCCESS ? result : sim_launch_submit(stream, launch);
+}
+
 CUresult sim_cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigned int grid_y, unsigned int grid_z,
                             unsigned int block_x, unsigned int block_y, unsigned int block_z,
                             unsigned int shared_bytes, CUstream stream, void **parameters, void **extra)
 {
-    const unsigned grid[3] = {grid_x, grid_y, grid_z};
-    const unsigned block[3] = {block_x, block_y, block_z};
     struct sim_launch launch;
     CUresult result = begin(&launch, function);
 
     if (result != CUDA_SUCCESS)
         return result;
-    shape(&launch, grid, block, shared_bytes);
-    result = sim_kernel_pack(&launch, parameters, extra);
-    return result != CUDA_SUCCESS ? result : sim_launch_submit(stream, &launch);
+    shape(&launch, (const unsigned[3]){grid_x, grid_y, grid_z}, (const unsigned[3]){block_x, block_y, block_z},
+          shared_bytes);
+    return pack_and_submit(&launch, stream, parameters, extra);
 }
 
 CUresult sim_cuLaunchCooperativeKernel(CUfunction function, unsigned int grid_x, unsigned int grid_y,
@@ -94,17 +99,15 @@ CUresult sim_cuLaunchCooperativeKernel(CUfunction function, unsigned int grid_x,
                                        unsigned int block_z, unsigned int shared_bytes, CUstream stream,
                                        void **parameters)
 {
-    const unsigned grid[3] = {grid_x, grid_y, grid_z};
-    const unsigned block[3] = {block_x, block_y, block_z};
     struct sim_launch launch;
     CUresult result = begin(&launch, function);
 
     if (result != CUDA_SUCCESS)
         return result;
-    shape(&launch, grid, block, shared_bytes);
+    shape(&launch, (const unsigned[3]){grid_x, grid_y, grid_z}, (const unsigned[3]){block_x, block_y, block_z},
+          shared_bytes);
     launch.cooperative = 1;
-    result = sim_kernel_pack(&launch, parameters, NULL);
-    return result != CUDA_SUCCESS ? result : sim_launch_submit(stream, &launch);
+    return pack_and_submit(&launch, stream, parameters, NULL);
 }
 
 CUresult sim_cuLaunchCooperativeKernelMultiDevice(CUDA_LAUNCH_PARAMS *launches, unsigned int count, unsigned int flags)
@@ -138,8 +141,7 @@ CUresult sim_cuLaunchKernelEx(const CUlaunchConfig *config, CUfunction function,
     for (unsigned index = 0; index < config->numAttrs; index++)
         if (config->attrs[index].id == CU_LAUNCH_ATTRIBUTE_COOPERATIVE)
             launch.cooperative = config->attrs[index].value.cooperative != 0;
-    result = sim_kernel_pack(&launch, parameters, extra);
-    return result != CUDA_SUCCESS ? result : sim_launch_submit(config->hStream, &launch);
+    return pack_and_submit(&launch, config->hStream, parameters, extra);
 }
 
 /* The interface of CUDA 2: block shape and parameters are set on the function, then it is launched. */

@@ -50,17 +50,10 @@ bool sim_attributes_copied(struct sim_attributes **to, const struct sim_attribut
     return copy(to, from) == CUDA_SUCCESS;
 }
 
-static CUresult enter(CUstream handle, struct sim_stream **stream)
-{
-    CUresult result = sim_enter(SIM_CALL_OTHER);
-
-    return result == CUDA_SUCCESS ? sim_stream_of(handle, stream) : result;
-}
-
 CUresult sim_cuStreamGetAttribute(CUstream handle, CUstreamAttrID which, CUstreamAttrValue *value)
 {
     struct sim_stream *stream;
-    CUresult result = enter(handle, &stream);
+    CUresult result = sim_enter_stream(SIM_CALL_OTHER, handle, &stream);
 
     if (result == CUDA_SUCCESS)
         result = get(stream->attributes, which, value);
@@ -72,7 +65,7 @@ CUresult sim_cuStreamGetAttribute(CUstream handle, CUstreamAttrID which, CUstrea
 CUresult sim_cuStreamSetAttribute(CUstream handle, CUstreamAttrID which, const CUstreamAttrValue *value)
 {
     struct sim_stream *stream;
-    CUresult result = enter(handle, &stream);
+    CUresult result = sim_enter_stream(SIM_CALL_OTHER, handle, &stream);
 
     if (result == CUDA_SUCCESS)
         result = set(&stream->attributes, which, value);
@@ -85,7 +78,7 @@ CUresult sim_cuStreamCopyAttributes(CUstream to, CUstream from)
 {
     struct sim_stream *source;
     struct sim_stream *target;
-    CUresult result = enter(from, &source);
+    CUresult result = sim_enter_stream(SIM_CALL_OTHER, from, &source);
 
     if (result == CUDA_SUCCESS)
         result = sim_stream_of(to, &target);

@@ -97,10 +97,9 @@ CUresult sim_stream_of(CUstream handle, struct sim_stream **stream)
     return CUDA_SUCCESS;
 }
 
-/* Enters and resolves in one step, as most calls with a stream do. */
-static CUresult enter(CUstream handle, struct sim_stream **stream)
+CUresult sim_enter_stream(enum sim_call call, CUstream handle, struct sim_stream **stream)
 {
-    CUresult result = sim_enter(SIM_CALL_OTHER);
+    CUresult result = sim_enter(call);
 
     return result != CUDA_SUCCESS ? result : sim_stream_of(handle, stream);
 }
@@ -164,7 +163,7 @@ CUresult sim_cuStreamDestroy(CUstream handle)
 CUresult sim_cuStreamGetPriority(CUstream handle, int *priority)
 {
     struct sim_stream *stream;
-    CUresult result = sim_answer(enter(handle, &stream), priority);
+    CUresult result = sim_answer(sim_enter_stream(SIM_CALL_OTHER, handle, &stream), priority);
 
     if (result == CUDA_SUCCESS)
         *priority = stream->priority;
@@ -174,7 +173,7 @@ CUresult sim_cuStreamGetPriority(CUstream handle, int *priority)
 CUresult sim_cuStreamGetFlags(CUstream handle, unsigned int *flags)
 {
     struct sim_stream *stream;
-    CUresult result = sim_answer(enter(handle, &stream), flags);
+    CUresult result = sim_answer(sim_enter_stream(SIM_CALL_OTHER, handle, &stream), flags);
 
     if (result == CUDA_SUCCESS)
         *flags = stream->flags;
@@ -184,7 +183,7 @@ CUresult sim_cuStreamGetFlags(CUstream handle, unsigned int *flags)
 CUresult sim_cuStreamGetId(CUstream handle, unsigned long long *identity)
 {
     struct sim_stream *stream;
-    CUresult result = sim_answer(enter(handle, &stream), identity);
+    CUresult result = sim_answer(sim_enter_stream(SIM_CALL_OTHER, handle, &stream), identity);
 
     if (result == CUDA_SUCCESS)
         *identity = stream->identity;
@@ -194,7 +193,7 @@ CUresult sim_cuStreamGetId(CUstream handle, unsigned long long *identity)
 CUresult sim_cuStreamGetDevice(CUstream handle, CUdevice *device)
 {
     struct sim_stream *stream;
-    CUresult result = sim_answer(enter(handle, &stream), device);
+    CUresult result = sim_answer(sim_enter_stream(SIM_CALL_OTHER, handle, &stream), device);
 
     if (result == CUDA_SUCCESS)
         *device = stream->context->card;
@@ -204,7 +203,7 @@ CUresult sim_cuStreamGetDevice(CUstream handle, CUdevice *device)
 CUresult sim_cuStreamGetCtx(CUstream handle, CUcontext *context)
 {
     struct sim_stream *stream;
-    CUresult result = sim_answer(enter(handle, &stream), context);
+    CUresult result = sim_answer(sim_enter_stream(SIM_CALL_OTHER, handle, &stream), context);
 
     if (result == CUDA_SUCCESS)
         *context = (CUcontext)(void *)stream->context;

@@ -54,6 +54,8 @@ struct CUevent_st {
 CUresult sim_context_make(int card, struct sim_context **made);
 void sim_context_end(struct sim_context *context); /* waits for its work */
 struct sim_stream *sim_stream_make(struct sim_context *context, unsigned flags, int priority);
+/* sim_enter() for calls that name a stream. */
+CUresult sim_enter_stream(enum sim_call call, CUstream handle, struct sim_stream **stream);
 /* Under the lock: the stream's last operation with all it was told to wait for, in one point. */
 struct sim_point sim_stream_settle(struct sim_stream *stream);
 struct sim_point sim_join(int card, struct sim_point one, struct sim_point other); /* under the lock */
