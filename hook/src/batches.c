@@ -162,7 +162,7 @@ void batches_before(struct submission *submission) {
         stream_release(stream);
         return;
     }
-    stream->launches++;
+    stream_count(stream, 1);
     submission->stream = stream;
     struct batch *batch = batch_at(stream, stream->last - 1);
     if (batch->idle_start && batch->launches == 0) batch->call_ns = clock_now_ns();
@@ -195,7 +195,7 @@ void batches_after(struct submission *submission, CUresult result) {
     if (batch->idle_start && batch->launches == 0)
         batch->call_ns = batch->ambiguous ? 0 : clock_now_ns() - batch->call_ns;
     if (result != CUDA_SUCCESS) {
-        stream->launches--;
+        stream_count(stream, -1);
     } else {
         batch->key = batch->launches == 0 || batch->key == pass->key ? pass->key : 0;
         batch->launches++;
@@ -244,7 +244,7 @@ static int reap_first(struct stream *stream, struct gate *gate) {
     done.span.peers_busy_ns = busy_ns - (batch->unknown ? batch->others_busy_ns : stream->others_busy_ns);
     stream->others_busy_ns = busy_ns;
     __atomic_store_n(&stream->first, stream->first + 1, __ATOMIC_RELAXED);
-    stream->launches -= batch->launches;
+    stream_count(stream, -(int64_t)batch->launches);
     bool more = stream->first != stream->last;
     if (done.launches > 0)
         stream->busy_ns += gate_finish(gate, &done, more ? batch_at(stream, stream->first)->learned_ns : 0);

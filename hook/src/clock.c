@@ -26,6 +26,10 @@
 #define CPUID_POWER 0x80000007u
 #define CPUID_TSC_INVARIANT (1u << 8)
 
+/* Threads that come first at the same time find the same, each for itself. */
+#define FOUND(what) __atomic_load_n(&what, __ATOMIC_RELAXED)
+#define KEEP(what, value) __atomic_store_n(&what, value, __ATOMIC_RELAXED)
+
 /* What the simulated driver of the tests exports; a real driver has none of it. */
 static struct {
     uint64_t (*now)(void);
@@ -43,11 +47,11 @@ static int find_kind(void) {
     int found = KIND_WALL;
     void *now = loader_get()->dlsym(driver, "egpuSimNow");
     if (now) {
-        simulated.now = (uint64_t(*)(void))(uintptr_t)now;
-        simulated.wait = (int (*)(uint64_t, const uint32_t *, uint32_t, uint64_t))(uintptr_t)loader_get()->dlsym(
-            driver, "egpuSimWait");
-        simulated.wake = (void (*)(uint64_t))(uintptr_t)loader_get()->dlsym(driver, "egpuSimWake");
-        if (simulated.wait && simulated.wake && simulated.now() != 0) found = KIND_VIRTUAL;
+        KEEP(simulated.now, (uint64_t(*)(void))(uintptr_t)now);
+        KEEP(simulated.wait, (int (*)(uint64_t, const uint32_t *, uint32_t, uint64_t))(uintptr_t)loader_get()->dlsym(
+                                 driver, "egpuSimWait"));
+        KEEP(simulated.wake, (void (*)(uint64_t))(uintptr_t)loader_get()->dlsym(driver, "egpuSimWake"));
+        if (FOUND(simulated.wait) && FOUND(simulated.wake) && FOUND(simulated.now)() != 0) found = KIND_VIRTUAL;
     }
     __atomic_store_n(&kind, found, __ATOMIC_RELEASE);
     return found;
@@ -68,7 +72,7 @@ static void find_library(void) {
     void *handle = dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD);
     void *gettime = handle ? loader_get()->dlsym(handle, "clock_gettime") : NULL;
     void *call = handle ? loader_get()->dlsym(handle, "syscall") : NULL;
-    library.call = call ? (long (*)(long, ...))(uintptr_t)call : syscall;
+    KEEP(library.call, call ? (long (*)(long, ...))(uintptr_t)call : syscall);
     __atomic_store_n(&library.gettime,
                      gettime ? (int (*)(clockid_t, struct timespec *))(uintptr_t)gettime : clock_gettime,
                      __ATOMIC_RELEASE);
@@ -80,11 +84,11 @@ static void need_library(void) {
 
 void clock_read(clockid_t which, struct timespec *now) {
     need_library();
-    library.gettime(which, now);
+    FOUND(library.gettime)(which, now);
 }
 
 uint64_t clock_now_ns(void) {
-    if (clock_kind() == KIND_VIRTUAL) return simulated.now();
+    if (clock_kind() == KIND_VIRTUAL) return FOUND(simulated.now)();
     struct timespec now;
     clock_read(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * NS_PER_SECOND + (uint64_t)now.tv_nsec;
@@ -162,20 +166,20 @@ uint64_t clock_glance_ns(const struct clock_glance *from) {
 }
 
 int clock_wait(struct clock_point point, uint32_t expected, uint64_t deadline_ns) {
-    if (clock_kind() == KIND_VIRTUAL) return simulated.wait(point.key, point.word, expected, deadline_ns);
+    if (clock_kind() == KIND_VIRTUAL) return FOUND(simulated.wait)(point.key, point.word, expected, deadline_ns);
     struct timespec deadline = {.tv_sec = (time_t)(deadline_ns / NS_PER_SECOND),
                                 .tv_nsec = (long)(deadline_ns % NS_PER_SECOND)};
     need_library();
     /* The bitset form, because its deadline is a moment of CLOCK_MONOTONIC and not a duration (futex(2)). */
     long answer =
-        library.call(SYS_futex, point.word, FUTEX_WAIT_BITSET, expected, &deadline, NULL, FUTEX_BITSET_MATCH_ANY);
+        FOUND(library.call)(SYS_futex, point.word, FUTEX_WAIT_BITSET, expected, &deadline, NULL, FUTEX_BITSET_MATCH_ANY);
     return answer == 0 ? 0 : errno;
 }
 
 void clock_wake(struct clock_point point) {
     need_library();
-    if (clock_kind() == KIND_VIRTUAL) simulated.wake(point.key);
-    else library.call(SYS_futex, point.word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+    if (clock_kind() == KIND_VIRTUAL) FOUND(simulated.wake)(point.key);
+    else FOUND(library.call)(SYS_futex, point.word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 }
 
 void clock_sleep_until(uint64_t deadline_ns) {

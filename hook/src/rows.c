@@ -108,7 +108,7 @@ void row_end(struct stream *stream) {
     if (__atomic_exchange_n(&stream->row_mixed, 0, __ATOMIC_RELAXED)) batch->key = 0;
     batch->launches += launches;
     batch->learned_ns += used_ns;
-    __atomic_store_n(&stream->launches, stream->launches + launches, __ATOMIC_RELAXED);
+    stream_count(stream, launches);
     stream->work_end_ns -= granted_ns - used_ns;
     gate_return(gate, granted_ns - used_ns, launches, batch->borrowed);
 }

@@ -208,7 +208,7 @@ void streams_forget(struct stream *stream) {
     stream_mark(stream);
     stream->open = 0;
     stream->work_end_ns = 0;
-    stream->launches = 0;
+    __atomic_store_n(&stream->launches, 0, __ATOMIC_RELAXED);
     __atomic_store_n(&stream->holder, 0, __ATOMIC_RELAXED);
     stream->interrupted = 0;
     __atomic_store_n(&stream->ended, 0, __ATOMIC_RELAXED);

@@ -98,6 +98,11 @@ bool stream_reap(struct stream *stream, struct gate *gate);
 /* Its work is done or charged: nothing stays. */
 void stream_clear(struct stream *stream, bool destroy_events);
 
+/* Its launches outstanding: changed by its owner alone, looked at by others. */
+static inline void stream_count(struct stream *stream, int64_t more) {
+    __atomic_store_n(&stream->launches, (uint32_t)(stream->launches + more), __ATOMIC_RELAXED);
+}
+
 /* A default stream is another one in every thread or context, and an event in the legacy one holds up all others: so the
  * thread that launches records the end of a batch, after each launch, and nobody does later. */
 static inline bool stream_is_implicit(const struct stream *stream) {

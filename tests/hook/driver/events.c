@@ -169,6 +169,8 @@ CUresult sim_cuEventQuery(CUevent event)
 CUresult sim_cuEventSynchronize(CUevent event)
 {
     CUresult result = enter(event);
+    struct sim_point point;
+    bool over;
 
     if (result != CUDA_SUCCESS)
         return result;
@@ -176,9 +178,11 @@ CUresult sim_cuEventSynchronize(CUevent event)
         return CUDA_ERROR_CAPTURED_EVENT;
     sim_lock();
     sim_event_learn(event);
+    over = !event->recorded || event->completed_ns != 0;
+    point = event->point;
     sim_unlock();
-    if (event->recorded && event->completed_ns == 0)
-        sim_wait_point(event->point);
+    if (!over)
+        sim_wait_point(point);
     sim_lock();
     resolve(event);
     sim_unlock();

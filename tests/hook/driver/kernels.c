@@ -122,15 +122,19 @@ const struct sim_kernel *sim_kernel_find(const char *name)
 
 static uint64_t jittered(uint64_t duration_ns)
 {
-    static uint64_t thousandths = SIM_NEVER;
+    static uint64_t read = SIM_NEVER;
     static uint64_t counter;
+    uint64_t thousandths = __atomic_load_n(&read, __ATOMIC_RELAXED);
     uint64_t mixed;
 
-    if (thousandths == SIM_NEVER)
+    if (thousandths == SIM_NEVER) {
         thousandths = sim_environment("EGPU_SIM_JITTER", 0);
+        __atomic_store_n(&read, thousandths, __ATOMIC_RELAXED);
+    }
     if (thousandths == 0)
         return duration_ns;
-    mixed = (sim_state()->seed + sim_process()->rank * 0x100000001b3U + ++counter) * UINT64_C(0x9e3779b97f4a7c15);
+    mixed = (sim_state()->seed + sim_process()->rank * 0x100000001b3U +
+             __atomic_add_fetch(&counter, 1, __ATOMIC_RELAXED)) * UINT64_C(0x9e3779b97f4a7c15);
     mixed ^= mixed >> 29;
     mixed *= UINT64_C(0xbf58476d1ce4e5b9);
     mixed ^= mixed >> 32;
