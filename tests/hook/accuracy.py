@@ -1,7 +1,8 @@
 """How far each container is from its compute quota, and the table of it.
 
-`python tests/hook/accuracy.py` prints a line per cell and writes docs/reference/hook_accuracy.md. What was measured
-with the same hook and driver is not measured again (tests/hook/driver/build/accuracy.jsonl): a run can be interrupted.
+`python tests/hook/accuracy.py` prints a line per cell, writes docs/reference/hook_accuracy.md and ends with 1 when a
+cell missed its goal. What was measured with the same hook and driver is not measured again
+(tests/hook/driver/build/accuracy.jsonl): a run can be interrupted.
 """
 
 from __future__ import annotations
@@ -111,6 +112,10 @@ def all_cells() -> list[Cell]:
     return [*quota_cells(), *pair_cells(), *soft_cells(), *jitter_cells(), *wall_cells()]
 
 
+def judged_cells() -> list[Cell]:
+    return [cell for cell in all_cells() if cell.group in ("quota", "pair", "soft")]
+
+
 def measure(cell: Cell) -> list[float]:
     return share_card(cell.containers, cell.card).shares
 
@@ -167,7 +172,7 @@ def line_of(cell: Cell, shares: Sequence[float]) -> str:
 
 
 def table(shares: dict[str, list[float]]) -> str:
-    judged = [cell for cell in all_cells() if cell.group in ("quota", "pair", "soft")]
+    judged = judged_cells()
     misses = [cell for cell in judged if missed(cell, shares[cell.key])]
     errors = [abs(error) for cell in judged if cell.group != "soft" for error in points(cell, shares[cell.key])]
     own = [abs(points(cell, shares[cell.key])[0]) for cell in judged if cell.group == "quota"]
@@ -243,7 +248,7 @@ def main() -> int:
     TABLE.write_text(table(shares))
     missed_count = sum(missed(cell, shares[cell.key]) for cell in all_cells())
     print(f"{len(shares)} cells, {missed_count} missed; {TABLE.relative_to(building.ROOT)}")
-    return 0
+    return int(missed_count > 0)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What one driver call costs with the hook and without, on the simulated driver and the wall clock.
 
 `python tests/hook/bench.py` prints the table and writes docs/reference/hook_cost.md. Times are medians of interleaved
-runs; instructions are counted by valgrind (0 where it is not installed): a shared machine blurs times and not counts.
+runs; instructions are counted by valgrind (`-` where it is not installed): a shared machine blurs times and not counts.
 """
 
 from __future__ import annotations
@@ -109,9 +109,7 @@ def run(call: str, *, hook: bool, region: Path | None, rounds: int = ROUNDS, cou
 
 
 def instructions(call: str, *, hook: bool, region: Path | None) -> float:
-    """Of one call, with 1/CALLS of a synchronisation; 0 without valgrind."""
-    if shutil.which("valgrind") is None:
-        return 0
+    """Of one call, with 1/CALLS of a synchronisation."""
     counts = []
     for rounds in COUNTED_ROUNDS:
         found = re.search(r"I\s+refs:\s+([\d,]+)", run(call, hook=hook, region=region, rounds=rounds, counted=True))
@@ -146,12 +144,14 @@ Oversubscribed memory costs the simulated driver less than plain memory to alloc
 
 def _line(call: str, setting: Setting, region: Path | None) -> str:
     plain_ns, extra_ns = added_ns(call, region)
-    plain_count = instructions(call, hook=False, region=region)
-    extra_count = instructions(call, hook=True, region=region) - plain_count
+    counts = ["-", "-"]
+    if shutil.which("valgrind") is not None:
+        plain_count = instructions(call, hook=False, region=region)
+        counts = [f"{plain_count:.0f}", f"{instructions(call, hook=True, region=region) - plain_count:+.0f}"]
     goal = GOALS_NS.get((call, setting.name))
     reached = "" if goal is None else "yes" if extra_ns <= goal else "**no**"
     cells = [CALL_NAMES[call], setting.name, f"{plain_ns:.0f}", f"{extra_ns:+.0f}", "" if goal is None else f"+{goal}"]
-    return f"| {' | '.join([*cells, f'{plain_count:.0f}', f'{extra_count:+.0f}', reached])} |"
+    return f"| {' | '.join([*cells, *counts, reached])} |"
 
 
 def main() -> int:

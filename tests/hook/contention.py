@@ -99,6 +99,7 @@ def share_card(containers: Sequence[Container], card: Card = FIFO, *, meanwhile:
             meanwhile(regions, processes)
         living = [one for one in processes if one.returncode is None]
         *outputs, observed = sim.wait(*living, observer, seconds=RUN_SECONDS_MAX)
+        assert card.clock == "wall" or sim.stalls == 0, sim.summary()
     first, last = (json.loads(line) for line in observed.splitlines())
     return Outcome(
         shares=[(last[str(one.pid)] - first[str(one.pid)]) / (last["at_ns"] - first["at_ns"]) for one in processes],
