@@ -97,6 +97,10 @@ class Usage:
     cards: Sequence[CardUsage]
     recovery_count: int
     reaped_count: int
+    region_error_count: int
+    """Times the hook could not use these files, of all processes."""
+    passed_launch_count: int
+    """Launches that nobody limited because of that."""
 
 
 MEMORY_CLASSES: Final = {
@@ -223,6 +227,9 @@ def read_usage(data: bytes | bytearray | memoryview, card_count: int) -> Usage:
         cards=[_card(data, row, bases) for row in range(card_count)],
         recovery_count=_get(data, "usage_head", "recovery_count"),
         reaped_count=_get(data, "usage_head", "reaped_count"),
+        region_error_count=_get(data, "usage_head", "region_error_count")
+        + sum(_get(data, "slot", "region_error_count", base=base) for base in bases),
+        passed_launch_count=_get(data, "usage_head", "passed_launch_count"),
     )
 
 

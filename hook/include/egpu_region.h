@@ -181,7 +181,9 @@ struct egpu_usage_head {
     uint64_t recovery_count; /* how often a process died holding the lock */
     uint64_t reaped_count; /* slots of dead processes given back */
     uint64_t reap_ns; /* CLOCK_MONOTONIC of the last look for dead processes */
-    uint64_t reserved_[11]; /* zero */
+    uint64_t region_error_count; /* times the region could not be used, of processes without a slot and of those that are gone */
+    uint64_t passed_launch_count; /* launches that nobody limited, because their process could not use the region */
+    uint64_t reserved_[9]; /* zero */
     uint64_t mutex[8]; /* pthread_mutex_t, process-shared and robust */
     char rest_[3904];
 };
@@ -192,7 +194,9 @@ _Static_assert(offsetof(struct egpu_usage_head, slot_count_used) == 12, "egpu_us
 _Static_assert(offsetof(struct egpu_usage_head, recovery_count) == 16, "egpu_usage_head.recovery_count");
 _Static_assert(offsetof(struct egpu_usage_head, reaped_count) == 24, "egpu_usage_head.reaped_count");
 _Static_assert(offsetof(struct egpu_usage_head, reap_ns) == 32, "egpu_usage_head.reap_ns");
-_Static_assert(offsetof(struct egpu_usage_head, reserved_) == 40, "egpu_usage_head.reserved_");
+_Static_assert(offsetof(struct egpu_usage_head, region_error_count) == 40, "egpu_usage_head.region_error_count");
+_Static_assert(offsetof(struct egpu_usage_head, passed_launch_count) == 48, "egpu_usage_head.passed_launch_count");
+_Static_assert(offsetof(struct egpu_usage_head, reserved_) == 56, "egpu_usage_head.reserved_");
 _Static_assert(offsetof(struct egpu_usage_head, mutex) == 128, "egpu_usage_head.mutex");
 
 /* the file `usage`; sparse */

@@ -1,3 +1,5 @@
+#include "contexts.h"
+
 #include "batches.h"
 #include "cards.h"
 #include "charges.h"
@@ -20,8 +22,12 @@ static uint64_t estimate(int card) {
     return limits != NULL && limits->context_bytes_estimate > 0 ? limits->context_bytes_estimate : CONTEXT_BYTES_ESTIMATE;
 }
 
+enum { LATE_CONTEXTS_MAX = 64 }; /* programs have one for a card */
+
 struct making {
     struct measurement measured;
+    CUdevice device;
+    bool late; /* the region is broken: charged if it is ever mended */
     bool absent; /* the driver did not name this process before */
 };
 
@@ -30,7 +36,7 @@ static CUresult admit(CUdevice device, struct making *making) {
     int card = card_of_device(device);
     /* With a broken region compute goes on, and that needs contexts; what is refused then is memory. */
     if (card == CARD_NONE || region_state() == REGION_BROKEN) {
-        *making = (struct making){.measured = {.card = CARD_NONE}};
+        *making = (struct making){.measured = {.card = CARD_NONE}, .device = device, .late = card != CARD_NONE};
         return CUDA_SUCCESS;
     }
     CUresult result = charge_reserve(card, EGPU_MEMORY_CONTEXT, card < 0 ? 0 : estimate(card));
@@ -55,8 +61,13 @@ static void note(struct holding *made) {
 
 static CUresult settle(CUresult result, const struct making *making, const CUcontext *context) {
     int card = making->measured.card;
-    if (card < 0)
+    if (card < 0) {
+        if (result == CUDA_SUCCESS && making->late)
+            (void)holding_add(&(struct holding){.kind = HOLDING_CONTEXT, .key = (uint64_t)(uintptr_t)*context,
+                                                .card = CARD_FOREIGN, .memory_class = EGPU_MEMORY_CONTEXT,
+                                                .context = *context, .owner = (uint64_t)making->device});
         return result;
+    }
     uint64_t reserved = estimate(card);
     if (result != CUDA_SUCCESS) {
         charge_give_back(card, EGPU_MEMORY_CONTEXT, reserved);
@@ -72,6 +83,27 @@ static CUresult settle(CUresult result, const struct making *making, const CUcon
     note(&(struct holding){.kind = HOLDING_CONTEXT, .key = (uint64_t)(uintptr_t)*context, .card = card,
                            .memory_class = EGPU_MEMORY_CONTEXT, .bytes = taken, .context = *context});
     return result;
+}
+
+static void be_charged(struct holding *context, void *charged) {
+    context->card = ((const struct holding *)charged)->card;
+    context->bytes = ((const struct holding *)charged)->bytes;
+}
+
+void contexts_count_late(void) {
+    struct holding contexts[LATE_CONTEXTS_MAX];
+    size_t count = holdings_copy(HOLDING_CONTEXT, contexts, LATE_CONTEXTS_MAX);
+    for (size_t each = 0; each < count; each++) {
+        struct holding *late = &contexts[each];
+        int card = late->card == CARD_FOREIGN ? card_of_device((CUdevice)late->owner) : CARD_NONE;
+        if (card < 0)
+            continue;
+        late->card = card;
+        late->bytes = estimate(card);
+        charge_anyway(card, EGPU_MEMORY_CONTEXT, late->bytes);
+        if (!holding_change(HOLDING_CONTEXT, late->key, be_charged, late))
+            charge_give_back(card, EGPU_MEMORY_CONTEXT, late->bytes);
+    }
 }
 
 static bool dies_with(const struct holding *holding, const void *context) {

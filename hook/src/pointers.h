@@ -25,7 +25,7 @@ struct holding {
     uint32_t memory_class;
     uint64_t bytes;
     CUcontext context;    /* dies with it; NULL: belongs to the process */
-    uint64_t owner;       /* of an address: its pool; of a mapping: its physical handle */
+    uint64_t owner;       /* of an address: its pool; of a mapping: its physical handle; of a context not charged yet: its device */
     uint64_t references;  /* handles and mappings of physical memory */
     uint64_t retained_bytes; /* of a pool: freed by the application, kept by the pool */
     bool shared;             /* other processes may have it too, and still have it when this one lets go */

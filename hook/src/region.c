@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -18,14 +19,17 @@
 
 enum {
     LOCK_SECONDS_MAX = 5,    /* held for microseconds; longer only when its holder is stopped or the file spoilt */
+    LIMITS_MILLISECONDS_MAX = 1000, /* the agent writes for microseconds; longer only when it is stopped or dead */
     COMPLAINT_COUNT_MAX = 32,
     COMPLAINT_BYTES_MAX = 512,
 };
 static const uint64_t REAP_PERIOD_NS = 1000000000;
+static const uint64_t LOOK_AGAIN_NS = 1000000000;
 
 enum attachment { UNKNOWN, ABSENT, READY, BROKEN, LEFT };
 
 static struct region region;
+static bool files_mapped;
 static enum attachment attachment;
 static struct egpu_slot *own_slot;
 static struct egpu_slot left; /* what this process held when it began to end */
@@ -33,10 +37,25 @@ static uint64_t own_pid_namespace;
 static pthread_mutex_t attaching = PTHREAD_MUTEX_INITIALIZER;
 static const char *complaints[COMPLAINT_COUNT_MAX];
 
+/* Also of a region that is broken, as long as this file is none of what is. */
+static struct egpu_usage_head *usage_head(void) {
+    struct egpu_usage *usage = __atomic_load_n(&region.usage, __ATOMIC_ACQUIRE);
+    return usage == NULL ? NULL : &usage->head;
+}
+
+void region_note_passed(void) {
+    struct egpu_usage_head *head = usage_head();
+    if (head != NULL)
+        __atomic_fetch_add(&head->passed_launch_count, 1, __ATOMIC_RELAXED);
+}
+
 void region_complain(const char *sentence) {
     struct egpu_slot *slot = __atomic_load_n(&own_slot, __ATOMIC_ACQUIRE);
+    struct egpu_usage_head *head = usage_head();
     if (slot != NULL)
         __atomic_fetch_add(&slot->region_error_count, 1, __ATOMIC_RELAXED);
+    else if (head != NULL)
+        __atomic_fetch_add(&head->region_error_count, 1, __ATOMIC_RELAXED);
     for (int index = 0; index < COMPLAINT_COUNT_MAX; index++) {
         const char *none = NULL;
         if (__atomic_compare_exchange_n(&complaints[index], &none, sentence, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
@@ -52,7 +71,27 @@ void region_complain(const char *sentence) {
     }
 }
 
-static enum attachment map_files(void) {
+static void map_usage(void) {
+    char path[REGION_PATH_BYTES_MAX + 16];
+    snprintf(path, sizeof path, "%s/usage", region.path);
+    struct egpu_usage *usage = region_map_usage(path);
+    bool usable = usage != NULL && usage->head.magic == EGPU_USAGE_MAGIC && usage->head.version == EGPU_REGION_VERSION;
+    if (usage != NULL && !usable)
+        munmap(usage, sizeof *usage);
+    __atomic_store_n(&region.usage, usable ? usage : NULL, __ATOMIC_RELEASE);
+}
+
+/* The file may have been replaced since it was looked at, so it is mapped anew. */
+static bool map_limits(int milliseconds) {
+    char path[REGION_PATH_BYTES_MAX + 16];
+    snprintf(path, sizeof path, "%s/limits", region.path);
+    if (region.limits != NULL)
+        munmap((void *)(uintptr_t)region.limits, sizeof *region.limits);
+    region.limits = region_map(path, sizeof(struct egpu_limits), false);
+    return region.limits != NULL && limits_begin(region.limits, milliseconds);
+}
+
+static enum attachment map_files(int milliseconds) {
     const char *directory = getenv("EGPU_REGION");
     bool asked = directory != NULL && directory[0] != 0;
     if (!asked) {
@@ -60,23 +99,20 @@ static enum attachment map_files(void) {
         if (access(directory, F_OK) != 0)
             return ABSENT;
     }
-    char path[REGION_PATH_BYTES_MAX + 16];
     if (strlen(directory) >= sizeof region.path)
         return BROKEN;
     strcpy(region.path, directory);
-    snprintf(path, sizeof path, "%s/limits", region.path);
-    region.limits = region_map(path, sizeof(struct egpu_limits), false);
-    if (region.limits == NULL || !limits_begin(region.limits)) {
+    if (region.usage == NULL)
+        map_usage();
+    if (!map_limits(milliseconds)) {
         region_complain("the limits of this container cannot be read: new GPU memory is refused, compute passes");
         return BROKEN;
     }
-    snprintf(path, sizeof path, "%s/usage", region.path);
-    region.usage = region_map_usage(path);
-    if (region.usage == NULL || region.usage->head.magic != EGPU_USAGE_MAGIC ||
-        region.usage->head.version != EGPU_REGION_VERSION) {
+    if (region.usage == NULL) {
         region_complain("the usage file of this container cannot be used: new GPU memory is refused, compute passes");
         return BROKEN;
     }
+    files_mapped = true;
     return READY;
 }
 
@@ -183,16 +219,18 @@ static void after_fork_in_child(void) {
         __atomic_store_n(&attachment, UNKNOWN, __ATOMIC_RELEASE);
 }
 
-static enum attachment attach(void) {
+/* Waits for an agent that is writing only at first: what is broken then is looked at often. */
+static enum attachment attach(enum attachment from) {
     static bool fork_watched;
     pthread_mutex_lock(&attaching);
     enum attachment now = attachment;
-    if (now == UNKNOWN || now == LEFT) {
+    if (now == UNKNOWN || now == LEFT || now == from) {
         bool back = now == LEFT;
+        int milliseconds = now == BROKEN ? 0 : LIMITS_MILLISECONDS_MAX;
         if (!fork_watched)
             pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
         fork_watched = true;
-        now = region.usage == NULL ? map_files() : READY;
+        now = files_mapped ? READY : map_files(milliseconds);
         if (now == READY)
             now = take_slot();
         if (now == READY && back)
@@ -205,7 +243,17 @@ static enum attachment attach(void) {
 
 static enum attachment attached(void) {
     enum attachment now = __atomic_load_n(&attachment, __ATOMIC_ACQUIRE);
-    return __builtin_expect(now == UNKNOWN || now == LEFT, 0) ? attach() : now;
+    return __builtin_expect(now == UNKNOWN || now == LEFT, 0) ? attach(UNKNOWN) : now;
+}
+
+bool region_look_again(void) {
+    static uint64_t last_ns;
+    uint64_t last = __atomic_load_n(&last_ns, __ATOMIC_RELAXED), now = clock_now_ns();
+    if (attached() != BROKEN || (last != 0 && now >= last && now - last < LOOK_AGAIN_NS))
+        return false;
+    if (!__atomic_compare_exchange_n(&last_ns, &last, now, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+        return false;
+    return attach(BROKEN) == READY;
 }
 
 enum region_state region_state(void) {

@@ -14,6 +14,12 @@ enum region_state {
 /* Attaches at the first call of a process and again in a child after fork; afterwards one load. */
 enum region_state region_state(void);
 
+/* A broken one may have been mended: looks again, at most once a second, never waits. true: it is READY, and this call made it
+ * so. Not for the launch path. */
+bool region_look_again(void);
+/* A launch passes because the region is BROKEN: counted for all to see, where that can be. */
+void region_note_passed(void);
+
 struct region;
 /* NULL unless READY. */
 struct region *region_get(void);
@@ -52,7 +58,7 @@ struct egpu_page *region_page(int card);
 /* What the agent says of the card as a whole; NULL when it is not shared. Read its words by atomic loads. */
 const struct egpu_card *region_card(int card);
 
-/* One sentence on stderr, the first time only; counted in the slot. */
+/* One sentence on stderr, the first time only; counted in the slot, or without one for the container. */
 void region_complain(const char *sentence);
 
 #endif

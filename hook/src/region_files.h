@@ -44,8 +44,9 @@ bool region_copy_whole(void *to, const void *from, size_t bytes, const uint64_t 
 /* Maps cards/<uuid>/<index>.page; NULL when it cannot be. */
 struct egpu_page *region_map_page(const char *uuid, uint32_t index, bool writable);
 
-/* The first copy of the limits; false when the file is not one we can read. */
-bool limits_begin(const struct egpu_limits *limits);
+/* The first copy of the limits; false when the file is not one we can read, or is still being written after so many
+ * milliseconds. */
+bool limits_begin(const struct egpu_limits *limits, int milliseconds);
 /* Of the copy in use. */
 uint64_t limits_generation(void);
 /* Locks of this process that a child must not inherit in the locked state. */

@@ -3,9 +3,11 @@
 
 #include <sched.h>
 #include <string.h>
+#include <time.h>
 
 enum {
     COPY_COUNT = 8,     /* a copy is written over only after this many further changes: readers hold one for microseconds */
+    PAUSE_NS = 1000000,
     READ_TRIES_MAX = 64 /* then the last good copy stays: an agent that died while it wrote must not hold up anyone */
 };
 
@@ -34,10 +36,15 @@ static bool readable(const struct egpu_limits *limits) {
            limits->card_count <= EGPU_CARD_COUNT_MAX;
 }
 
-bool limits_begin(const struct egpu_limits *limits) {
+bool limits_begin(const struct egpu_limits *limits, int milliseconds) {
     limits_file = limits;
     struct egpu_limits *first = &limits_copies[0];
-    if (!region_copy_whole(first, limits, sizeof *limits, &limits->generation) || !readable(first))
+    bool whole = region_copy_whole(first, limits, sizeof *limits, &limits->generation);
+    for (; !whole && milliseconds > 0; milliseconds--) {
+        nanosleep(&(struct timespec){.tv_nsec = PAUSE_NS}, NULL);
+        whole = region_copy_whole(first, limits, sizeof *limits, &limits->generation);
+    }
+    if (!whole || !readable(first))
         return false;
     __atomic_store_n(&limits_now, first, __ATOMIC_RELEASE);
     return true;

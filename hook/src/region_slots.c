@@ -76,6 +76,8 @@ bool process_alive(const struct process_identity *who, uint64_t own_pid_namespac
 void slot_release(struct egpu_usage *usage, struct egpu_slot *slot) {
     for (uint32_t card = 0; card < EGPU_CARD_COUNT_MAX; card++)
         quota_depart(&usage->cards[card], &slot->cards[card]);
+    __atomic_fetch_add(&usage->head.region_error_count, slot->region_error_count, __ATOMIC_RELAXED);
+    slot->region_error_count = 0;
     __atomic_store_n(&slot->pid, 0, __ATOMIC_RELEASE);
 }
 

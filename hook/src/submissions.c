@@ -15,7 +15,11 @@ void submission_begin(struct submission *submission, CUstream stream, const void
     struct row_key what = {stream, function, grid, block};
     /* Before the row: a stream that records has nothing to do with the time of the card. */
     if (capture_holds(stream) || row_goes_on(&what)) return;
-    if (region_state() != REGION_READY || submissions_in_callback) return;
+    enum region_state state = region_state();
+    if (state != REGION_READY || submissions_in_callback) {
+        if (state == REGION_BROKEN) region_note_passed();
+        return;
+    }
     submission->stream = streams_find(stream);
     int card = submission->stream ? streams_card(submission->stream) : card_current();
     oversubscription_gate(card);

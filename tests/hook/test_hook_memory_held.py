@@ -11,8 +11,13 @@ import building
 import pytest
 from containers import CONTEXT_MIB, MIB, Container, Maker, go_on, until_it_waits
 
+from egpu_runtime.agent.region import place
+
 SHARED_MIB = 200
 SMALL_CONTEXT_MIB = 24
+AGENT_WRITES_SECONDS = 0.3
+LOOKS_AGAIN_SECONDS = 1.05
+"""A little more than the period of the hook's looks at a broken region."""
 DRIVER_FINDS_OUT_SECONDS = 0.3
 """The simulated driver looks for the killed every 50 ms, less often on a busy machine."""
 
@@ -120,3 +125,77 @@ def test_each_context_is_measured(make: Maker, device: int, script: str) -> None
         count = 2 if script == "context context" else 1
         assert container.classes() == {"context": count * SMALL_CONTEXT_MIB * MIB}
         process.communicate()
+
+
+def generation_written(container: Container, value: int) -> None:
+    assert container.region is not None
+    with (container.region.path / "limits").open("r+b") as file:
+        file.seek(place("limits", "generation")[0])
+        file.write(bytes([value]))
+
+
+def test_a_process_that_starts_while_the_agent_writes(make: Maker) -> None:
+    container = make()
+    generation_written(container, 1)
+    with container.start("context alloc:64M alloc:1") as process:
+        time.sleep(AGENT_WRITES_SECONDS)
+        generation_written(container, 2)
+        said, errors = process.communicate()
+    assert (said, errors) == ("init 0\ncontext 0\nalloc 0\nalloc 2\n", "")
+
+
+def test_a_region_that_is_mended_is_used(make: Maker) -> None:
+    """Refused while it is broken; what was made meanwhile is charged afterwards, and goes when it goes."""
+    container = make()
+    assert container.region is not None
+    limits = (container.region.path / "limits").read_bytes()
+    (container.region.path / "limits").unlink()
+    script = "context alloc:1M wait alloc:65M alloc:64M wait destroy wait"
+    with container.start(script) as process:
+        assert until_it_waits(process) == "init 0; context 0; alloc 2"
+        (container.region.path / "limits").write_bytes(limits)
+        time.sleep(LOOKS_AGAIN_SECONDS)
+        go_on(process)
+        assert until_it_waits(process) == "alloc 2; alloc 0"
+        assert container.classes() == {"context": CONTEXT_MIB * MIB, "device": 64 * MIB}
+        go_on(process)
+        assert until_it_waits(process) == "destroy 0"
+        assert container.classes() == {}
+        process.communicate()
+
+
+def test_what_happens_without_limits_is_counted(make: Maker) -> None:
+    container = make()
+    assert container.region is not None
+    (container.region.path / "limits").unlink()
+    said, errors = container.run("context spin:5 alloc:1M alloc:1M")
+    assert said == "init 0; context 0; spin 0; alloc 2; alloc 2"
+    assert len(errors.splitlines()) == 2
+    usage = container.region.usage()
+    # At the start, at the look that context makes, and for each allocation.
+    assert (usage.region_error_count, usage.passed_launch_count) == (4, 5)
+
+
+def test_usage_of_another_version_is_left_alone(make: Maker) -> None:
+    container = make()
+    assert container.region is not None
+    container.run("context")
+    offset, _ = place("usage_head", "version")
+    spoilt = bytearray((container.region.path / "usage").read_bytes())
+    spoilt[offset] += 1
+    (container.region.path / "usage").write_bytes(spoilt)
+    said, errors = container.run("context spin:1 alloc:1M")
+    assert said == "init 0; context 0; spin 0; alloc 2"
+    assert "usage file of this container cannot be used" in errors
+    assert (container.region.path / "usage").read_bytes() == bytes(spoilt)
+
+
+def test_refusals_are_counted(make: Maker) -> None:
+    container = make()
+    assert container.region is not None
+    with container.start("context alloc:65M async:65M vmm:66M alloc:64M alloc:1 wait") as process:
+        until_it_waits(process)
+        assert container.region.usage().cards[0].out_of_memory_count == 4
+        process.communicate()
+    assert container.region.usage().cards[0].out_of_memory_count == 4
+    assert container.region.usage().region_error_count == 0
