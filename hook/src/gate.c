@@ -225,6 +225,7 @@ void gate_enter(struct gate *gate, uint64_t key, uint32_t own, struct gate_pass 
             continue;
         }
         if (decision.reason == THROTTLE_PASS) {
+            if (!throttle_reserve(around.bucket, &around.limits, &ask, pass->learned_ns, decision.late)) continue;
             pass->probe = ask.probing;
             break;
         }
@@ -271,6 +272,7 @@ void gate_grant(struct gate *gate, const struct gate_pass *pass, uint64_t cost_n
     gate->work_end_ns += cost_ns;
     pthread_mutex_unlock(&gate->lock);
     throttle_charge(around.bucket, (int64_t)cost_ns, pass->borrowed);
+    throttle_extend(around.bucket, &around.limits, cost_ns, pass->now_ns);
     surroundings_tell(gate, &around, pass->now_ns, load(&gate->busy_until_ns) + cost_ns);
 }
 
@@ -283,6 +285,7 @@ void gate_return(struct gate *gate, uint64_t unused_ns, uint32_t launches, bool 
     gate->work_end_ns -= least(gate->work_end_ns, unused_ns);
     pthread_mutex_unlock(&gate->lock);
     if (usage) throttle_charge((struct throttle_bucket *)usage->bucket, -(int64_t)unused_ns, borrowed);
+    if (usage) throttle_release((struct throttle_bucket *)usage->bucket, unused_ns, clock_now_ns());
     if (slot) add(&slot->launch_count, launches);
 }
 
@@ -290,6 +293,7 @@ void gate_undo(struct gate *gate, const struct gate_pass *pass) {
     struct surroundings around;
     surroundings_look(gate, &around);
     throttle_charge(around.bucket, -(int64_t)pass->learned_ns, pass->borrowed);
+    throttle_release(around.bucket, pass->learned_ns, pass->now_ns);
     pthread_mutex_lock(&gate->lock);
     remove_ahead(gate, pass->learned_ns, 1, pass->learned_ns == 0);
     pthread_mutex_unlock(&gate->lock);
@@ -299,14 +303,13 @@ void gate_undo(struct gate *gate, const struct gate_pass *pass) {
 /* With the lock held: what a batch of others beside us is judged by. */
 static void describe(struct gate *gate, const struct gate_batch *batch, const struct surroundings *around,
                      struct throttle_span *span, uint64_t now_ns) {
-    uint64_t since_ns = now_ns - least(span->elapsed_ns, now_ns);
     span->learned_ns = batch->unknown ? 0 : batch->learned_ns;
     span->longest_ns = span->learned_ns;
-    span->peers_parts = throttle_entitled_parts(&around->limits, around->peers, around->count, since_ns);
-    if (batch->key == 0) return;
-    const struct cost_entry *entry = costs_find(&gate->costs, batch->key);
-    span->longest_ns = costs_longest(entry, span->learned_ns);
-    span->trusted = costs_trusted(entry, now_ns);
+    span->peers_parts = throttle_entitled_parts(&around->limits, around->peers, around->count,
+                                                now_ns - least(span->elapsed_ns, now_ns));
+    const struct cost_entry *entry = batch->key ? costs_find(&gate->costs, batch->key) : NULL;
+    if (entry) span->longest_ns = costs_longest(entry, span->learned_ns);
+    span->trusted = entry && costs_trusted(entry, now_ns);
 }
 
 static void learn(struct gate *gate, const struct gate_batch *batch, uint64_t cost_ns, uint64_t now_ns) {
@@ -328,7 +331,7 @@ static void learn(struct gate *gate, const struct gate_batch *batch, uint64_t co
  * depends on data are measured often. */
 static bool probe_goes_on(struct gate *gate, const struct gate_batch *batch, uint64_t now_ns) {
     if (!batch->probe || batch->key == 0) return false;
-    if (load(&gate->probe_measured_ns) == 0) store(&gate->probe_measured_ns, now_ns);
+    if (gate->probe_measured_ns == 0) gate->probe_measured_ns = now_ns;
     if (now_ns > load(&gate->probe_measured_ns) + PROBE_LENGTH_NS) return false;
     if (batch->idle_start && batch->span.elapsed_ns < PROBE_ALONE_NS) return true;
     return costs_stale(costs_find(&gate->costs, batch->key), now_ns);
@@ -347,8 +350,10 @@ uint64_t gate_finish(struct gate *gate, const struct gate_batch *batch, uint64_t
         cost_ns = span.learned_ns;
     remove_ahead(gate, batch->learned_ns, batch->launches, batch->unknown);
     store(&gate->head_ns, least(next_learned_ns, gate->ahead_ns));
-    uint64_t behind_ns = gate->ahead_ns - gate->head_ns;
+    uint64_t behind_ns = gate->ahead_ns - gate->head_ns, expected_ns = gate->work_end_ns;
     gate->work_end_ns = least(most(gate->work_end_ns, now_ns + behind_ns), now_ns + gate->ahead_ns);
+    uint64_t early_ns = expected_ns - least(expected_ns, gate->work_end_ns) + batch->unknown * THROTTLE_UNKNOWN_NS;
+    throttle_release(around.bucket, early_ns, now_ns);
     bool idle = gate->launches == 0, goes_on = probe_goes_on(gate, batch, now_ns);
     pthread_mutex_unlock(&gate->lock);
     add(&gate->busy_ns, cost_ns);

@@ -131,19 +131,88 @@ static struct throttle_decision wait_for_tokens(const struct throttle_limits *li
     return wait_until(reason, until_ns, now_ns);
 }
 
-static bool too_far_ahead(const struct throttle_limits *limits, const struct throttle_ask *ask) {
-    uint64_t bound_ns = limits->priority == THROTTLE_LOW ? THROTTLE_AHEAD_NS_LOW : THROTTLE_AHEAD_NS_HIGH;
-    if (limits->priority == THROTTLE_HIGH && !throttle_limited(limits)) return false;
-    return ask->ahead_unknown || ask->ahead_ns > bound_ns || ask->ahead_launches > THROTTLE_AHEAD_LAUNCHES;
+/* Of all processes. When none of them says that it has work nothing is outstanding, whatever was expected. */
+static uint64_t outstanding_ns(const struct throttle_bucket *bucket, uint64_t now_ns) {
+    uint64_t end_ns = __atomic_load_n(&bucket->work_end_ns, __ATOMIC_RELAXED);
+    if (end_ns <= now_ns || end_ns - now_ns > THROTTLE_DEBT_NS_MAX) return 0;
+    return __atomic_load_n(&bucket->busy_until_ns, __ATOMIC_RELAXED) > now_ns ? end_ns - now_ns : 0;
 }
 
-static struct throttle_decision wait_for_own_work(const struct throttle_limits *limits,
+static uint64_t ahead_bound_ns(const struct throttle_limits *limits) {
+    return limits->priority == THROTTLE_LOW ? THROTTLE_AHEAD_NS_LOW : THROTTLE_AHEAD_NS_HIGH;
+}
+
+static bool extend(struct throttle_bucket *bucket, uint64_t cost_ns, uint64_t now_ns, uint64_t bound_ns) {
+    uint64_t before_ns = __atomic_load_n(&bucket->work_end_ns, __ATOMIC_RELAXED), left_ns = outstanding_ns(bucket, now_ns);
+    return left_ns <= bound_ns &&
+           __atomic_compare_exchange_n(&bucket->work_end_ns, &before_ns, now_ns + left_ns + cost_ns, false,
+                                       __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+}
+
+bool throttle_reserve(struct throttle_bucket *bucket, const struct throttle_limits *limits,
+                      const struct throttle_ask *ask, uint64_t cost_ns, bool late) {
+    if (limits->priority == THROTTLE_HIGH) return true;
+    uint64_t bound_ns = late ? UINT64_MAX : ahead_bound_ns(limits);
+    if (!extend(bucket, cost_ns ? cost_ns : THROTTLE_UNKNOWN_NS, ask->now_ns, bound_ns)) return false;
+    uint64_t ours_ns = ask->since_ns;
+    __atomic_compare_exchange_n(&bucket->waiting_ns, &ours_ns, 0, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+    return true;
+}
+
+void throttle_extend(struct throttle_bucket *bucket, const struct throttle_limits *limits, uint64_t cost_ns,
+                     uint64_t now_ns) {
+    while (limits->priority == THROTTLE_LOW && !extend(bucket, cost_ns, now_ns, UINT64_MAX)) {}
+}
+
+void throttle_release(struct throttle_bucket *bucket, uint64_t unused_ns, uint64_t now_ns) {
+    uint64_t before_ns = __atomic_load_n(&bucket->work_end_ns, __ATOMIC_RELAXED);
+    while (unused_ns > 0 && before_ns > now_ns &&
+           !__atomic_compare_exchange_n(&bucket->work_end_ns, &before_ns, before_ns - least(unused_ns, before_ns - now_ns),
+                                        true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
+}
+
+/* Nobody waits longer than THROTTLE_WAIT_NS_MAX: who seems to was killed. */
+static bool waits(uint64_t since_ns, uint64_t now_ns) {
+    return since_ns != 0 && now_ns < since_ns + THROTTLE_WAIT_NS_MAX && since_ns <= now_ns;
+}
+
+/* Of two processes whose turn could be now it is that of the one that waited longer. */
+static bool others_first(const struct throttle_bucket *bucket, const struct throttle_limits *limits,
+                         const struct throttle_ask *ask) {
+    uint64_t since_ns = __atomic_load_n(&bucket->waiting_ns, __ATOMIC_RELAXED);
+    return limits->priority == THROTTLE_LOW && since_ns < ask->since_ns && waits(since_ns, ask->now_ns);
+}
+
+static void wait_for_turn(struct throttle_bucket *bucket, const struct throttle_ask *ask) {
+    uint64_t before_ns = __atomic_load_n(&bucket->waiting_ns, __ATOMIC_RELAXED);
+    while ((!waits(before_ns, ask->now_ns) || ask->since_ns < before_ns) &&
+           !__atomic_compare_exchange_n(&bucket->waiting_ns, &before_ns, ask->since_ns, true, __ATOMIC_RELAXED,
+                                        __ATOMIC_RELAXED)) {}
+}
+
+static uint64_t others_ahead_ns(const struct throttle_bucket *bucket, const struct throttle_limits *limits,
+                                const struct throttle_ask *ask) {
+    return limits->priority == THROTTLE_LOW ? outstanding_ns(bucket, ask->now_ns) : 0;
+}
+
+static bool too_far_ahead(const struct throttle_bucket *bucket, const struct throttle_limits *limits,
+                          const struct throttle_ask *ask) {
+    if (limits->priority == THROTTLE_HIGH && !throttle_limited(limits)) return false;
+    return ask->ahead_unknown || ask->ahead_launches > THROTTLE_AHEAD_LAUNCHES || others_first(bucket, limits, ask) ||
+           most(ask->ahead_ns, others_ahead_ns(bucket, limits, ask)) > ahead_bound_ns(limits);
+}
+
+static struct throttle_decision wait_for_own_work(struct throttle_bucket *bucket, const struct throttle_limits *limits,
                                                   const struct throttle_ask *ask) {
-    uint64_t bound_ns = limits->priority == THROTTLE_LOW ? THROTTLE_AHEAD_NS_LOW : THROTTLE_AHEAD_NS_HIGH;
+    uint64_t bound_ns = ahead_bound_ns(limits), others_ns = others_ahead_ns(bucket, limits, ask);
     uint64_t later_ns = ask->ahead_ns > bound_ns ? ask->ahead_ns - bound_ns : 0;
     /* The first batch is late when others run between: a sixteenth of it is soon enough to look again. */
     later_ns = most(least(later_ns, ask->head_ns), ask->head_ns / 16);
     if (ask->ahead_unknown) later_ns = THROTTLE_POLL_NS_MIN * 2;
+    if (ask->ahead_launches == 0 && limits->priority == THROTTLE_LOW) {
+        later_ns = most(others_ns > bound_ns ? others_ns - bound_ns : 0, THROTTLE_POLL_NS);
+        wait_for_turn(bucket, ask);
+    }
     return wait_until(THROTTLE_WAIT_AHEAD, ask->now_ns + least(later_ns, THROTTLE_MS), ask->now_ns);
 }
 
@@ -170,8 +239,8 @@ struct throttle_decision throttle_decide(struct throttle_bucket *bucket, const s
     }
     if (patient && probe_in_the_way(bucket, limits, ask, peers, count))
         return wait_until(THROTTLE_WAIT_PROBE, now_ns + THROTTLE_POLL_NS / 2, now_ns);
-    if (too_far_ahead(limits, ask)) {
-        if (patient) return wait_for_own_work(limits, ask);
+    if (too_far_ahead(bucket, limits, ask)) {
+        if (patient) return wait_for_own_work(bucket, limits, ask);
         pass.late = true;
     }
     __atomic_store_n(&bucket->wanted_ns, now_ns, __ATOMIC_RELAXED);

@@ -32,6 +32,8 @@
 #define THROTTLE_AHEAD_NS_HIGH (4 * THROTTLE_MS)
 /* Nor more launches than that: each may turn out to be hundreds of times longer than it was. */
 #define THROTTLE_AHEAD_LAUNCHES 128u
+/* What was never measured counts as this much until it is. */
+#define THROTTLE_UNKNOWN_NS (2 * THROTTLE_MS)
 /* Gaps between kernels of a high-priority task are not filled with kernels that may be long. */
 #define THROTTLE_HOLD_NS THROTTLE_MS
 #define THROTTLE_POLL_NS 100000ull
@@ -77,7 +79,9 @@ struct throttle_bucket {
     uint64_t passed_late;       /* launches that went ahead because waiting reached its bound */
     uint64_t busy_ns;           /* of finished batches of all processes */
     uint64_t busy_until_ns;     /* work of any process is on the card, as far as known */
-    uint64_t reserved[54];
+    uint64_t work_end_ns;       /* when all that low-priority processes have outstanding is done; expires by itself */
+    uint64_t waiting_ns;        /* since then a process with nothing outstanding waits for its turn; the longest of them */
+    uint64_t reserved[52];
 };
 _Static_assert(sizeof(struct throttle_bucket) == 512, "the usage file reserves 64 words");
 
@@ -146,6 +150,15 @@ uint64_t throttle_probe_period(uint64_t period_ns, bool clean);
 struct throttle_decision throttle_decide(struct throttle_bucket *bucket, const struct throttle_limits *limits,
                                          const struct throttle_ask *ask, const struct throttle_peer *peers, int count);
 void throttle_refill(struct throttle_bucket *bucket, const struct throttle_limits *limits, uint64_t now_ns);
+/* Low priority: the processes of a container have no more outstanding together than one may have alone. false: another one
+ * was quicker, ask again. A killed one holds its place until its work should have been done. */
+bool throttle_reserve(struct throttle_bucket *bucket, const struct throttle_limits *limits,
+                      const struct throttle_ask *ask, uint64_t cost_ns, bool late);
+/* More goes with what was reserved. */
+void throttle_extend(struct throttle_bucket *bucket, const struct throttle_limits *limits, uint64_t cost_ns,
+                     uint64_t now_ns);
+/* Less is outstanding than was reserved. */
+void throttle_release(struct throttle_bucket *bucket, uint64_t unused_ns, uint64_t now_ns);
 /* Negative costs give back: a launch is charged its learned cost, the batch the difference to what it took. */
 void throttle_charge(struct throttle_bucket *bucket, int64_t cost_ns, bool borrowed);
 uint64_t throttle_attribute(struct throttle_ledger *ledger, const struct throttle_span *span);

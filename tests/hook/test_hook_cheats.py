@@ -5,14 +5,20 @@ On the real hook and the simulated driver, on the virtual clock. Seconds are of 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import contention
 import pytest
 from cheats import Tenant, share_card
+from contention import Card, Container
 
 MODELS = ("fifo", "timeslice")
 TEN_SECONDS_MS = 10_000
 LONGER = Tenant(quota=0.1, first_us=10, first_launches=20_000, then_us=5000)
 """Taught at 10 us, run at 5 ms."""
 SHORTER = Tenant(quota=0.5, first_us=5000, first_launches=20, then_us=10)
+LOW_PROCESSES = 6
+HIGH_US = 100
 NEIGHBOUR = Tenant(quota=0.9, first_us=1000)
 
 
@@ -70,3 +76,15 @@ def test_who_hides_takes_what_the_card_gives() -> None:
     """Nobody can tell a neighbour without the hook from a kernel that became slower: the victim pays for both. Only
     whoever sees NVML can."""
     check((Tenant(quota=0.5), Tenant(hook=False)), (0.15, 0.30), from_ms=1000, until_ms=5000, model="timeslice")
+
+
+@pytest.mark.parametrize("kernel_us", [200, 1000])
+def test_many_low_processes_are_one(kernel_us: int) -> None:
+    """High waits a millisecond and one kernel of low, however many processes that one has; each gets work done."""
+    low = Container(kernel_us=kernel_us, priority=1)
+    lows = (low, *[replace(low, same=True)] * (LOW_PROCESSES - 1))
+    high = Container(kernel_us=HIGH_US, wait=True, gap_us=4000)
+    outcome = contention.share_card((high, *lows), Card(measured_ms=500))
+    waits_us = sorted(ns // 1000 - HIGH_US for ns in outcome.latencies_ns[0])
+    assert waits_us[int(len(waits_us) * 0.99)] <= 1000 + kernel_us
+    assert min(outcome.shares[1:]) >= 0.5 * sum(outcome.shares[1:]) / LOW_PROCESSES
