@@ -1,5 +1,5 @@
-/* quota.c against a plain model: quota_simulation SEED STEPS. Many processes on one card reserve, free, are seen by the
- * driver, leave and die; after every step the words of `usage` must say what the model says. */
+/* quota.c against a plain model: quota_simulation FIRST_SEED SEEDS STEPS. Many processes on one card reserve, free, are
+ * seen by the driver, leave and die; after every step the words of `usage` must say what the model says. */
 #include "quota.h"
 
 #include <stdio.h>
@@ -109,15 +109,15 @@ static int one_step(uint64_t *random, unsigned long long seed, unsigned step) {
     return 0;
 }
 
-int main(int count, char **arguments) {
-    unsigned long long seed = count > 1 ? strtoull(arguments[1], NULL, 10) : 1;
-    unsigned steps = count > 2 ? (unsigned)strtoul(arguments[2], NULL, 10) : 1000;
+/* 0, or 1 when the seed found a difference. */
+static int one_seed(unsigned long long seed, unsigned steps) {
     uint64_t random = seed * 2654435761u + 1;
-    unsigned step = 0;
+    memset(&usage, 0, sizeof usage);
+    memset(&model, 0, sizeof model);
     usage.head.slot_count_used = SLOTS;
     for (unsigned slot = 0; slot < SLOTS; slot++)
         usage.slots[slot].pid = slot + 1;
-    for (; step < steps; step++) {
+    for (unsigned step = 0; step < steps; step++) {
         if (one_step(&random, seed, step) != 0)
             return 1;
         /* Who died between two words left any total at all. */
@@ -127,5 +127,17 @@ int main(int count, char **arguments) {
             CHECK(usage.cards[CARD].charged_bytes == total());
         }
     }
+    return 0;
+}
+
+int main(int count, char **arguments) {
+    if (count != 4)
+        return 2;
+    unsigned long long first = strtoull(arguments[1], NULL, 10), seeds = strtoull(arguments[2], NULL, 10);
+    unsigned steps = (unsigned)strtoul(arguments[3], NULL, 10);
+    for (unsigned long long seed = first; seed < first + seeds; seed++)
+        if (one_seed(seed, steps) != 0)
+            return 1;
+    printf("%llu\n", seeds);
     return 0;
 }
