@@ -42,6 +42,7 @@ MEANINGS = {
     "route.c": "asks the driver, then replaces addresses the table names",
     "view.c": "answers with the container's quota and use",
     "view_nvml.c": "answers with the container's quota, use and processes",
+    "view_utilisation.c": "answers with the card's time that the container and its processes had",
     "waits.c": "time in which a stream waits for something else is not measured as the card's",
     "virtual_memory.c": "physical handles are charged until released and unmapped",
     "ADDRESSES": "reserve or describe addresses, no memory",

@@ -1,27 +1,25 @@
 /* What the application is told about memory: the container's share as if it were the card. */
+#include "view.h"
+
 #include "cards.h"
 #include "oversubscription.h"
 #include "quota.h"
 #include "real.h"
 #include "region.h"
 
-struct share {
-    uint64_t total_bytes;
-    uint64_t free_bytes;
-};
-
-static struct share share_of(int card, uint64_t driver_total_bytes, uint64_t driver_free_bytes) {
+struct view_memory view_memory_of(int card, uint64_t driver_total_bytes, uint64_t driver_free_bytes) {
     const struct egpu_card_limits *limits = region_limits(card);
     const struct egpu_card_usage *usage = region_card_usage(card);
     if (limits == NULL || usage == NULL)
-        return (struct share){driver_total_bytes, driver_free_bytes};
+        return (struct view_memory){driver_total_bytes, driver_total_bytes - driver_free_bytes, driver_free_bytes};
+    region_reap_sometimes();
     uint64_t quota = limits->memory_quota_bytes;
     uint64_t charged = __atomic_load_n(&usage->charged_bytes, __ATOMIC_RELAXED);
     /* Virtual size does not end where the card does. */
-    if (limits->oversubscription)
-        return (struct share){quota, quota_free(quota, charged, UINT64_MAX)};
-    uint64_t total = quota < driver_total_bytes ? quota : driver_total_bytes;
-    return (struct share){total, quota_free(total, charged, driver_free_bytes)};
+    uint64_t total = limits->oversubscription || quota < driver_total_bytes ? quota : driver_total_bytes;
+    uint64_t unused = quota_free(total, charged, limits->oversubscription ? UINT64_MAX : driver_free_bytes);
+    /* A quota that was lowered below what is in use shows a full card, and no free memory below zero. */
+    return (struct view_memory){total, charged < total ? charged : total, unused};
 }
 
 /* The driver takes NULL for what nobody wants to know, and so must this. */
@@ -33,12 +31,11 @@ CUresult cuMemGetInfo_v2(size_t *free_bytes, size_t *total_bytes) {
     CUresult result = real.cuMemGetInfo_v2(&driver_free, &driver_total);
     if (result != CUDA_SUCCESS)
         return result;
-    region_reap_sometimes();
-    struct share share = share_of(card, driver_total, driver_free);
+    struct view_memory own = view_memory_of(card, driver_total, driver_free);
     if (free_bytes != NULL)
-        *free_bytes = share.free_bytes;
+        *free_bytes = own.free_bytes;
     if (total_bytes != NULL)
-        *total_bytes = share.total_bytes;
+        *total_bytes = own.total_bytes;
     return result;
 }
 
@@ -46,7 +43,7 @@ CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice device) {
     CUresult result = real.cuDeviceTotalMem_v2(bytes, device);
     int card = result == CUDA_SUCCESS ? card_of_device(device) : CARD_NONE;
     if (card >= 0)
-        *bytes = share_of(card, *bytes, UINT64_MAX).total_bytes;
+        *bytes = view_memory_of(card, *bytes, *bytes).total_bytes;
     return result;
 }
 

@@ -8,7 +8,7 @@
  * a zombie any more costs a system call to find; zombies are left to sim_reap(). */
 static void end_the_gone(void) {
     struct sim_state *state = sim_state();
-    for (uint32_t process = 0; process < state->processes_high; process++) {
+    for (uint32_t process = 0; process < state->processes_high && !sim_is_apart(); process++) {
         const struct sim_process *record = &state->processes[process];
         if (record->alive && process != sim_process_index() && kill(record->pid, 0) != 0 && errno == ESRCH)
             sim_end_process(process);

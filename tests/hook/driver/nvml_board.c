@@ -71,30 +71,12 @@ NVML_EXPORT nvmlReturn_t nvmlDeviceGetCudaComputeCapability(nvmlDevice_t device,
     return NVML_SUCCESS;
 }
 
-/* The card cannot be divided and keeps no accounts. */
+/* The card cannot be divided. */
 NVML_EXPORT nvmlReturn_t nvmlDeviceGetMigMode(nvmlDevice_t device, unsigned int *current, unsigned int *pending)
 {
     uint32_t card;
     (void)current;
     (void)pending;
-    nvmlReturn_t result = nvml_enter(device, &card);
-    return result == NVML_SUCCESS ? NVML_ERROR_NOT_SUPPORTED : result;
-}
-
-NVML_EXPORT nvmlReturn_t nvmlDeviceGetAccountingStats(nvmlDevice_t device, unsigned int pid, nvmlAccountingStats_t *stats)
-{
-    uint32_t card;
-    (void)pid;
-    (void)stats;
-    nvmlReturn_t result = nvml_enter(device, &card);
-    return result == NVML_SUCCESS ? NVML_ERROR_NOT_SUPPORTED : result;
-}
-
-NVML_EXPORT nvmlReturn_t nvmlDeviceGetAccountingPids(nvmlDevice_t device, unsigned int *count, unsigned int *pids)
-{
-    uint32_t card;
-    (void)count;
-    (void)pids;
     nvmlReturn_t result = nvml_enter(device, &card);
     return result == NVML_SUCCESS ? NVML_ERROR_NOT_SUPPORTED : result;
 }

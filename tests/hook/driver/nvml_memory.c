@@ -31,6 +31,16 @@ NVML_EXPORT nvmlReturn_t nvmlDeviceGetMemoryInfo_v2(nvmlDevice_t device, nvmlMem
     return NVML_SUCCESS;
 }
 
+/* The window is as large as the card, and all that is in use is seen through it. */
+NVML_EXPORT nvmlReturn_t nvmlDeviceGetBAR1MemoryInfo(nvmlDevice_t device, nvmlBAR1Memory_t *window)
+{
+    nvmlMemory_t plain;
+    nvmlReturn_t result = nvmlDeviceGetMemoryInfo(device, window == NULL ? NULL : &plain);
+    if (result == NVML_SUCCESS)
+        *window = (nvmlBAR1Memory_t){.bar1Total = plain.total, .bar1Free = plain.free, .bar1Used = plain.used};
+    return result;
+}
+
 /* Calls `put` for every live process with bytes on the card; returns how many there are. */
 static unsigned int each_process(uint32_t card, void (*put)(void *, unsigned int, unsigned int, unsigned long long),
                                  void *target, unsigned int room)

@@ -165,3 +165,48 @@ NVML_EXPORT nvmlReturn_t nvmlDeviceGetProcessesUtilizationInfo(nvmlDevice_t devi
         return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
     return utilization(device, &information->processSamplesCount, information->procUtilArray, put_information);
 }
+
+/* One sample, of now; of power and clocks none are kept. */
+NVML_EXPORT nvmlReturn_t nvmlDeviceGetSamples(nvmlDevice_t device, nvmlSamplingType_t what, unsigned long long since,
+                                              nvmlValueType_t *kind, unsigned int *count, nvmlSample_t *samples)
+{
+    nvmlUtilization_t rates;
+    nvmlReturn_t result = nvmlDeviceGetUtilizationRates(device, &rates);
+    (void)since;
+    if (result != NVML_SUCCESS)
+        return result;
+    if (kind == NULL || count == NULL || (samples != NULL && *count == 0))
+        return NVML_ERROR_INVALID_ARGUMENT;
+    if (what != NVML_GPU_UTILIZATION_SAMPLES && what != NVML_MEMORY_UTILIZATION_SAMPLES)
+        return NVML_ERROR_NOT_SUPPORTED;
+    *kind = NVML_VALUE_TYPE_UNSIGNED_INT;
+    *count = 1;
+    if (samples != NULL)
+        samples[0] = (nvmlSample_t){sim_now() / 1000,
+                                    {.uiVal = what == NVML_GPU_UTILIZATION_SAMPLES ? rates.gpu : rates.memory}};
+    return NVML_SUCCESS;
+}
+
+/* There are counters to be read, but nothing that they say. */
+NVML_EXPORT nvmlReturn_t nvmlGpmQueryDeviceSupport(nvmlDevice_t device, nvmlGpmSupport_t *support)
+{
+    uint32_t card;
+    nvmlReturn_t result = nvml_enter(device, &card);
+    if (result != NVML_SUCCESS || support == NULL)
+        return result != NVML_SUCCESS ? result : NVML_ERROR_INVALID_ARGUMENT;
+    support->isSupportedDevice = 1;
+    return NVML_SUCCESS;
+}
+
+NVML_EXPORT nvmlReturn_t nvmlGpmSampleGet(nvmlDevice_t device, nvmlGpmSample_t sample)
+{
+    uint32_t card;
+    (void)sample;
+    return nvml_enter(device, &card);
+}
+
+NVML_EXPORT nvmlReturn_t nvmlGpmMigSampleGet(nvmlDevice_t device, unsigned int instance, nvmlGpmSample_t sample)
+{
+    (void)instance;
+    return nvmlGpmSampleGet(device, sample);
+}

@@ -219,6 +219,7 @@ void sim_unlock(void);
 struct sim_process *sim_process(void); /* this process' record; made on the first call; call it without the lock */
 struct sim_share *sim_share(int card); /* this process on a card; fields are changed under the lock only */
 uint32_t sim_process_index(void);
+bool sim_is_apart(void); /* in a PID namespace, where the numbers of the others mean nothing: it finds nobody dead */
 bool sim_process_alive(const struct sim_process *process);
 void sim_reap(void);   /* under the lock: ends processes that died; at most every 50 ms of real time */
 void sim_end_process(uint32_t process); /* under the lock: its queues, threads and bytes vanish */

@@ -200,14 +200,18 @@ bool sim_status_read(const char *path, char *letter, uint64_t *start_time)
     return true;
 }
 
+static uint64_t host_pid;
+__attribute__((constructor)) static void read_host_pid(void) { host_pid = sim_environment("EGPU_SIM_HOST_PID", 0); }
+bool sim_is_apart(void) { return host_pid != 0; }
+
 bool sim_process_alive(const struct sim_process *process)
 {
     uint64_t start_time;
     char path[64];
     char letter;
 
-    if (!process->alive)
-        return false;
+    if (!process->alive || sim_is_apart())
+        return process->alive;
     snprintf(path, sizeof(path), "/proc/%d/stat", process->pid);
     if (!sim_status_read(path, &letter, &start_time))
         return false;
@@ -295,12 +299,17 @@ static uint32_t free_process(void)
     return oldest;
 }
 
+static int32_t own_pid(void)
+{
+    return host_pid != 0 ? (int32_t)host_pid : getpid();
+}
+
 /* exec keeps PID and start time, and the real driver's files are closed by it: what the former program had is gone. Only
  * libcuda registers, so a living record of this PID is never the process' own. */
 static void end_former_program(void)
 {
     for (uint32_t index = 0; index < state->processes_high; index++)
-        if (state->processes[index].alive && state->processes[index].pid == getpid())
+        if (state->processes[index].alive && state->processes[index].pid == own_pid())
             sim_end_process(index);
 }
 
@@ -319,7 +328,7 @@ static uint32_t register_process(void)
     memset(process, 0, sizeof(*process));
     if (!sim_status_read("/proc/self/stat", &letter, &process->start_time))
         fail("/proc/self/stat");
-    process->pid = getpid();
+    process->pid = own_pid();
     process->alive = 1;
     process->attached_ns = sim_now();
     process->rank = sim_environment("EGPU_SIM_RANK", SIM_RANK_NONE + index);
