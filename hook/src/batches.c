@@ -9,6 +9,7 @@
 #define BLOCKED_NS (100 * THROTTLE_MS)
 #define CHAIN_NS 10000ull        /* a launch takes so long from the call to the card at most */
 #define CALL_NS_MAX 10000ull     /* a launch takes 3 to 8 us on a real card */
+#define SAMPLES_IN_A_ROW 4       /* on the average, before some launches are not measured */
 #define OWNED_NS_MAX (10 * THROTTLE_MS) /* waited for a stream that another thread owns */
 #define UNMEASURED_NS THROTTLE_MS       /* charged for what was neither learned nor measured: not nothing */
 #define OPEN_NS_MAX THROTTLE_MS /* a batch that gets no more launches is ended by whoever looks */
@@ -52,15 +53,19 @@ static void close_batch(struct stream *stream, bool here) {
     if (!stream->open) return;
     struct batch *batch = batch_at(stream, stream->last - 1);
     stream->open = 0;
-    if (batch->ended || batch->unmeasured) return;
+    if (batch->ended) return;
     uint64_t now_ns = clock_now_ns();
+    struct gate *gate = gate_of_card(stream->card);
+    if (batch->unmeasured) {
+        if (gate && now_ns > stream->sampled_ns) gate_guessed(gate, now_ns, now_ns - stream->sampled_ns);
+        return;
+    }
     batch->alone = (stream_is_implicit(stream) && !here) || ran_dry(stream, now_ns);
     if (!batch->alone) {
         end_batch(stream);
         return;
     }
     stream->dry = 1;
-    struct gate *gate = gate_of_card(stream->card);
     if (gate && now_ns > stream->work_end_ns) gate_guessed(gate, now_ns, now_ns - stream->work_end_ns);
 }
 
@@ -88,13 +93,17 @@ static bool others_active(struct gate *gate, uint32_t own, uint64_t since_ns) {
 
 static bool finished(CUevent event) { return real.cuEventQuery(event) == CUDA_SUCCESS; }
 
-/* Launches onto an empty stream are each worth two events, or charged as learned: a free container is held to nothing, so
- * one in BATCH_NS is enough. */
-static bool unmeasured_now(struct stream *stream, const struct gate_pass *pass, bool busy) {
+/* Launches onto an empty stream are each worth two events, or charged as learned: some are enough. Which ones nobody can
+ * know beforehand, or only short ones would be among them. */
+static bool unmeasured_now(struct stream *stream, const struct submission *submission, bool busy) {
+    const struct gate_pass *pass = &submission->pass;
     if (busy) stream->dry = 0;
-    if (!stream->dry || !pass->free || pass->learned_ns == 0 || pass->clean_wanted) return false;
-    if (pass->now_ns < stream->sampled_ns + BATCH_NS) return true;
-    stream->sampled_ns = pass->now_ns;
+    if (!stream->dry || pass->learned_ns == 0 || pass->clean_wanted || pass->probe) return false;
+    if (!pass->free && gate_measures_exactly(submission->gate, pass->now_ns)) return false;
+    if (pass->now_ns < stream->sampled_ns) return true;
+    uint64_t mixed = pass->now_ns * 0x9e3779b97f4a7c15ull >> 20;
+    bool again = !pass->free && mixed % SAMPLES_IN_A_ROW != 0;
+    stream->sampled_ns = again ? 0 : pass->now_ns + BATCH_NS / 2 + mixed % BATCH_NS;
     return false;
 }
 
@@ -108,7 +117,7 @@ static bool open_batch(struct stream *stream, const struct submission *submissio
     /* Work that ends before this launch arrives leaves a gap that nobody can see: neither chained nor worth learning. */
     bool busy = stream->last != stream->first && !before->alone && !finished(before->end);
     bool behind = busy && stream->work_end_ns > pass->now_ns + CHAIN_NS, chained = behind && !stream->interrupted;
-    bool unmeasured = unmeasured_now(stream, pass, busy);
+    bool unmeasured = unmeasured_now(stream, submission, busy);
     /* Behind a batch without events only the driver knows. */
     bool hidden = !busy && !unmeasured && before->alone && real.cuStreamQuery(stream->handle) != CUDA_SUCCESS;
     if (hidden) {
@@ -128,7 +137,8 @@ static bool open_batch(struct stream *stream, const struct submission *submissio
     batch->probe = pass->probe;
     batch->others_busy_ns = others_busy_ns(submission->gate, stream);
     batch->contended = others_active(submission->gate, stream->launches + 1, pass->now_ns);
-    batch->ended = !pass->free && (stream_is_implicit(stream) || gate_measures_exactly(submission->gate, pass->now_ns));
+    batch->ended = !pass->free && !unmeasured &&
+                   (stream_is_implicit(stream) || gate_measures_exactly(submission->gate, pass->now_ns));
     if (stream->others_busy_ns == 0) stream->others_busy_ns = batch->others_busy_ns;
     __atomic_store_n(&stream->last, stream->last + 1, __ATOMIC_RELAXED);
     stream_mark(stream);
@@ -138,7 +148,7 @@ static bool open_batch(struct stream *stream, const struct submission *submissio
 
 static bool fits(const struct stream *stream, const struct gate_pass *pass) {
     const struct batch *batch = &stream->batches[(stream->last - 1) % BATCHES_PER_STREAM];
-    uint64_t until_ns = batch->unmeasured ? batch->submitted_ns + BATCH_NS : stream->work_end_ns;
+    uint64_t until_ns = batch->unmeasured ? stream->sampled_ns : stream->work_end_ns;
     return batch->launches < BATCH_LAUNCHES && batch->borrowed == pass->borrowed && !pass->probe &&
            !pass->clean_wanted && pass->learned_ns != 0 && pass->now_ns < until_ns;
 }
@@ -178,7 +188,7 @@ static void finish_unmeasured(struct submission *submission) {
 }
 
 static bool is_full(const struct stream *stream, const struct batch *batch, const struct gate_pass *pass) {
-    bool sampled = stream->dry && pass->free && !batch->unmeasured;
+    bool sampled = stream->dry && !batch->unmeasured;
     return batch->launches >= BATCH_LAUNCHES || batch->learned_ns >= BATCH_NS || batch->unknown || pass->probe ||
            pass->clean_wanted || sampled;
 }

@@ -15,6 +15,8 @@
 #include "loader.h"
 
 #define NS_PER_SECOND 1000000000ull
+#define READINGS_MAX 3
+#define WIDTH_NS_MAX 1000
 #define RATE_BITS 32
 #define RATE_ONE 4294967296.0          /* two to the power of RATE_BITS */
 #define RATE_NONE UINT64_MAX
@@ -154,6 +156,9 @@ struct clock_glance clock_glance_begin(void) {
     if (known == RATE_NONE) return (struct clock_glance){0};
     struct reading now = read_both();
     if (known == 0) find_rate(now);
+    /* Interrupted in between, the two do not belong together. */
+    for (int again = 0; known && again < READINGS_MAX && (now.width * known >> RATE_BITS) > WIDTH_NS_MAX; again++)
+        now = read_both();
     return (struct clock_glance){now.ns, now.ticks};
 }
 

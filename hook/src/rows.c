@@ -87,7 +87,7 @@ void row_begin(const struct submission *submission, struct batch *batch) {
                         .left_ns = left_ns, .measured = !batch->unmeasured,
                         .first = known_of(stream, &submission->what)};
     row->from = clock_glance_begin();
-    row->end_ns = batch->unmeasured ? batch->submitted_ns + BATCH_NS : stream->work_end_ns;
+    row->end_ns = batch->unmeasured ? stream->sampled_ns : stream->work_end_ns;
     stream->work_end_ns += left_ns;
     stream->row_granted_ns = left_ns;
     __atomic_store_n(&stream->row_gate, submission->gate, __ATOMIC_RELEASE);

@@ -49,7 +49,7 @@ struct stream {
     uint32_t launches;          /* outstanding */
     unsigned number;            /* in the order they were made; they are reused, never freed */
     uint32_t dry;               /* its work was found finished before its end was recorded */
-    uint64_t sampled_ns;        /* the last launch measured by itself because of that */
+    uint64_t sampled_ns;        /* a launch is measured by itself because of that, not before then */
     /* Launches granted in advance: see rows.h. */
     uint32_t row_serial;        /* changes when a row ends */
     uint32_t row_mixed;         /* not all of its launches are of one kernel */
