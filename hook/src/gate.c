@@ -138,15 +138,6 @@ static void give_up(struct gate *gate, uint64_t key, uint64_t now_ns) {
     pthread_mutex_unlock(&gate->lock);
 }
 
-static void account_wait(struct gate *gate, const struct surroundings *around, enum throttle_reason reason,
-                         uint64_t waited_ns) {
-    struct egpu_slot_card *slot = region_slot_card(gate->card);
-    add(&around->bucket->waited_ns, waited_ns);
-    if (!slot) return;
-    if (reason == THROTTLE_WAIT_QUOTA || reason == THROTTLE_WAIT_ENTITLED) add(&slot->throttled_ns, waited_ns);
-    if (reason == THROTTLE_WAIT_PRIORITY) add(&slot->preempted_ns, waited_ns);
-}
-
 static void wait_in_gate(struct gate *gate, const struct surroundings *around, const struct throttle_decision *decision,
                          const struct throttle_ask *ask) {
     if (around->page) store(&around->page->wanting_until_ns, decision->until_ns + PAGE_MARGIN_NS);
@@ -155,7 +146,7 @@ static void wait_in_gate(struct gate *gate, const struct surroundings *around, c
     clock_sleep_until(wake_ns);
     uint64_t waited_ns = clock_now_ns() - ask->now_ns;
     if (decision->reason == THROTTLE_WAIT_PROBE && !ask->probing) throttle_probe_honoured(around->bucket, waited_ns);
-    account_wait(gate, around, decision->reason, waited_ns);
+    surroundings_waited(gate, around, decision->reason, waited_ns);
     batches_reap(gate, true);
 }
 
@@ -388,7 +379,7 @@ void gate_yield(struct gate *gate) {
         batches_reap(gate, true);
         clock_sleep_until(publish(gate, &around, now_ns, now_ns + THROTTLE_POLL_NS));
         uint64_t waited_ns = clock_now_ns() - now_ns;
-        account_wait(gate, &around, THROTTLE_WAIT_PRIORITY, waited_ns);
+        surroundings_waited(gate, &around, THROTTLE_WAIT_PRIORITY, waited_ns);
         now_ns += waited_ns;
     }
 }

@@ -62,3 +62,12 @@ void surroundings_tell(struct gate *gate, const struct surroundings *around, uin
     store(&around->page->tokens_at_ns, now_ns);
     store(&around->page->heartbeat_ns, now_ns);
 }
+
+void surroundings_waited(struct gate *gate, const struct surroundings *around, enum throttle_reason reason,
+                         uint64_t waited_ns) {
+    struct egpu_slot_card *slot = region_slot_card(gate->card);
+    add(&around->bucket->waited_ns, waited_ns);
+    if (!slot) return;
+    if (reason == THROTTLE_WAIT_QUOTA || reason == THROTTLE_WAIT_ENTITLED) add(&slot->throttled_ns, waited_ns);
+    if (reason == THROTTLE_WAIT_PRIORITY) add(&slot->preempted_ns, waited_ns);
+}

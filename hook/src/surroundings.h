@@ -34,5 +34,8 @@ void surroundings_look_at(struct gate *gate, struct surroundings *around, uint64
 /* Somebody but this process had work on the card after that moment. */
 bool surroundings_active(struct gate *gate, const struct surroundings *around, uint64_t since_ns);
 void surroundings_tell(struct gate *gate, const struct surroundings *around, uint64_t now_ns, uint64_t busy_until_ns);
+/* Counted for the container and for the process. */
+void surroundings_waited(struct gate *gate, const struct surroundings *around, enum throttle_reason reason,
+                         uint64_t waited_ns);
 
 #endif
