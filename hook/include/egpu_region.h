@@ -90,8 +90,8 @@ struct egpu_slot_card {
     uint64_t busy_ns; /* measured time on the card */
     uint64_t throttled_ns; /* waited for tokens */
     uint64_t preempted_ns; /* waited for a higher priority or another one's turn */
-    uint64_t swapped_in_bytes; /* moved to the card */
-    uint64_t swapped_out_bytes; /* moved to the host */
+    uint64_t swapped_in_bytes; /* moved to the card for a turn; what the driver moves by itself, it does not tell */
+    uint64_t swapped_out_bytes; /* moved to the host after one */
     uint64_t out_of_memory_count; /* allocations refused */
     uint64_t last_submit_ns; /* CLOCK_REALTIME of the last submission; 0: none yet */
     uint64_t launch_count; /* gated submissions */

@@ -199,6 +199,7 @@ static void look(struct turn *turn, int card, uint64_t now_ns, bool anew) {
 struct errand {
     enum { ERRAND_NONE, ERRAND_BRING, ERRAND_SEND, ERRAND_RELEASE } kind;
     uint64_t bytes; /* of this process on the card afterwards */
+    uint64_t there_bytes; /* where they go already: who waits for a first turn has next to nothing on a full card */
     uint64_t turn_start_ns, turn_end_ns;
     struct residency_member self;
 };
@@ -226,15 +227,18 @@ static struct errand errand_now(struct turn *turn, int card, bool waits) {
         bool leaves = turn->plan.waiting >> turn->self & 1 && (turn->seat != SEAT_LEFT || target_bytes < turn->seat_bytes);
         if (!leaves)
             return (struct errand){.kind = ERRAND_NONE};
+        uint64_t own_bytes = movable_sum_bytes(card);
+        uint64_t there_bytes = turn->seat == SEAT_FREE ? own_bytes : own_bytes - least(own_bytes, turn->seat_bytes);
         turn->seat = SEAT_LEFT;
         turn->seat_bytes = target_bytes;
-        return (struct errand){.kind = ERRAND_SEND, .bytes = target_bytes};
+        return (struct errand){.kind = ERRAND_SEND, .bytes = target_bytes, .there_bytes = there_bytes};
     }
     if (turn->seat == SEAT_TAKEN && turn->seat_bytes == target_bytes)
         return (struct errand){.kind = ERRAND_NONE};
+    uint64_t there_bytes = turn->seat == SEAT_FREE ? 0 : turn->seat_bytes;
     turn->seat = SEAT_TAKEN;
     turn->seat_bytes = target_bytes;
-    return (struct errand){ERRAND_BRING, target_bytes, turn->plan.turn_start_ns, turn->plan.turn_end_ns,
+    return (struct errand){ERRAND_BRING, target_bytes, there_bytes, turn->plan.turn_start_ns, turn->plan.turn_end_ns,
                            turn->members[turn->self]};
 }
 
@@ -259,6 +263,15 @@ static void note_resident(int card) {
         store(&slot->resident_bytes, bytes);
 }
 
+/* Pages that the driver found where they should be take no time; a link takes some for those that it moved. */
+static bool is_believable(const struct movement *movement) {
+    return movement->ns > movement->bytes / BELIEVABLE_PARTS * UINT64_C(1000000000) / RESIDENCY_LINK_BYTES_PER_SECOND;
+}
+
+static uint64_t moved_bytes(const struct movement *movement, const struct errand *errand) {
+    return is_believable(movement) ? movement->bytes - least(movement->bytes, errand->there_bytes) : 0;
+}
+
 static void run_errand(int card, struct errand errand) {
     struct egpu_page *page = region_page(card);
     struct egpu_slot_card *slot = region_slot_card(card);
@@ -269,7 +282,7 @@ static void run_errand(int card, struct errand errand) {
         struct movement movement = movable_send(card, errand.bytes);
         store(&page->turn_since_ns, 0);
         if (slot != NULL)
-            add(&slot->swapped_out_bytes, movement.bytes);
+            add(&slot->swapped_out_bytes, moved_bytes(&movement, &errand));
     }
     if (errand.kind != ERRAND_BRING)
         return;
@@ -278,8 +291,8 @@ static void run_errand(int card, struct errand errand) {
     add(&page->page_in_ns, movement.ns);
     add(&page->page_in_bytes, movement.bytes);
     if (slot != NULL)
-        add(&slot->swapped_in_bytes, movement.bytes);
-    if (movement.ns > movement.bytes / BELIEVABLE_PARTS * UINT64_C(1000000000) / RESIDENCY_LINK_BYTES_PER_SECOND)
+        add(&slot->swapped_in_bytes, moved_bytes(&movement, &errand));
+    if (is_believable(&movement))
         store(&page->round_trip_ns, residency_round_trip_ns(&errand.self, movement.ns));
 }
 
