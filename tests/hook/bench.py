@@ -134,7 +134,8 @@ Written by `make hook-bench`: one thread, simulated driver, wall clock; of each 
 interleaved pairs of runs the median. A real driver's calls are slower than the simulated one's (a launch takes 2 to
 5 us), so look at what is added. Instructions are of the whole call, hook and simulated driver, and include 1/{CALLS}
 of a synchronisation, in which finished batches are settled; what is added to a launch includes the events of its batch.
-Launches of the same kernel in a row ask once; *launch of another kernel each time* never has such a row.
+Launches in a row ask once, the same kernel or not; oversubscribed memory asks each time. A thread that loses its
+processor meanwhile finds its stream empty, and then a launch may cost +100 to +500 for a while.
 Oversubscribed memory costs the simulated driver less than plain memory to allocate.
 
 | call | container | without, ns | added, ns | goal, ns | instructions without | added | reached |
