@@ -46,7 +46,7 @@ CLIENTS = {
     "thread_churn": "4 10",
     "launcher": "kernel_us=100 until_ms=60",
     "lookup": "self:13000:2 cuMemAlloc cuLaunchKernel cuNever cuGetProcAddress",
-    "callback_launch": "",
+    "held_calls": "callback 50000",
     "nvml_words": "alloc:1048576 processes:3:8 details:1 memory:2 rates name:64 self",
 }
 FORKS = "context alloc:1048576 fork again context alloc:1048576 spin:2"

@@ -102,6 +102,7 @@ static int one_step(uint64_t *random, unsigned long long seed, unsigned step) {
     }
     CHECK(card->charged_bytes == total());
     CHECK(quota_charge(own) == held(slot));
+    CHECK(own->resident_bytes == model.resident[slot]);
     CHECK(card->charged_bytes_max >= card->charged_bytes);
     CHECK(card->departed_busy_ns == model.departed_busy);
     CHECK(quota_free(QUOTA_BYTES, card->charged_bytes, bytes) <= bytes);
