@@ -7,35 +7,60 @@
 
 enum {
     CUBE_FACES = 6,
-    ELEMENT_BYTES_MAX = 16, /* four channels of 32 bits */
+    TEXEL_BITS_MAX = 128, /* four channels of 32 bits */
+    BLOCK_TEXELS = 4,     /* wide and high */
+    BYTE_BITS = 8,
     LEVELS_MAX = 32,
     ARRAY_SPARSE = 0x40,           /* CUDA_ARRAY3D_SPARSE */
     ARRAY_DEFERRED_MAPPING = 0x80, /* CUDA_ARRAY3D_DEFERRED_MAPPING */
 };
 static const uint64_t ARRAY_BYTES_STEP = 65536; /* what cuArrayGetMemoryRequirements rounds up to on current cards */
 
-static uint64_t channel_bytes(CUarray_format format) {
-    switch (format) {
-    case CU_AD_FORMAT_UNSIGNED_INT8:
-    case CU_AD_FORMAT_SIGNED_INT8:
-        return 1;
-    case CU_AD_FORMAT_UNSIGNED_INT16:
-    case CU_AD_FORMAT_SIGNED_INT16:
-    case CU_AD_FORMAT_HALF:
-        return 2;
-    case CU_AD_FORMAT_UNSIGNED_INT32:
-    case CU_AD_FORMAT_SIGNED_INT32:
-    case CU_AD_FORMAT_FLOAT:
-        return 4;
-    default:
-        return 0;
-    }
+/* By number, which the driver's interface fixes: bits of a texel in all its planes, or of a channel. */
+static const struct format {
+    CUarray_format first, last;
+    uint8_t texel_bits, channel_bits;
+} FORMATS[] = {
+    {CU_AD_FORMAT_UNSIGNED_INT8, CU_AD_FORMAT_UNSIGNED_INT8, 0, 8},
+    {CU_AD_FORMAT_UNSIGNED_INT16, CU_AD_FORMAT_UNSIGNED_INT16, 0, 16},
+    {CU_AD_FORMAT_UNSIGNED_INT32, CU_AD_FORMAT_UNSIGNED_INT32, 0, 32},
+    {CU_AD_FORMAT_SIGNED_INT8, CU_AD_FORMAT_SIGNED_INT8, 0, 8},
+    {CU_AD_FORMAT_SIGNED_INT16, CU_AD_FORMAT_SIGNED_INT16, 0, 16},
+    {CU_AD_FORMAT_SIGNED_INT32, CU_AD_FORMAT_SIGNED_INT32, 0, 32},
+    {CU_AD_FORMAT_HALF, CU_AD_FORMAT_HALF, 0, 16},
+    {CU_AD_FORMAT_FLOAT, CU_AD_FORMAT_FLOAT, 0, 32},
+    {0x50, 0x50, 32, 0},                 /* 10, 10, 10 and 2 bits */
+    {CU_AD_FORMAT_BC1_UNORM, 0x92, 4, 0}, /* BC1; these and the next are blocks of 4 x 4 texels */
+    {0x93, 0x96, 8, 0},                  /* BC2, BC3 */
+    {0x97, 0x98, 4, 0},                  /* BC4 */
+    {0x99, CU_AD_FORMAT_BC7_UNORM_SRGB, 8, 0},
+    {0x9f, 0xa1, 24, 0},                 /* P010, P016 */
+    {0xa2, 0xa2, 16, 0},                 /* NV16 */
+    {0xa3, 0xa4, 32, 0},                 /* P210, P216 */
+    {0xa5, 0xa5, 16, 0},                 /* YUY2 */
+    {0xa6, 0xa9, 32, 0},                 /* Y210, Y216, AYUV, Y410 */
+    {CU_AD_FORMAT_NV12, CU_AD_FORMAT_NV12, 12, 0},
+    {0xb1, 0xb1, 64, 0},                 /* Y416 */
+    {0xb2, 0xb2, 24, 0},                 /* 4:4:4 in planes of 8 bits */
+    {0xb3, 0xb3, 48, 0},                 /* in planes of 10 */
+    {0xb4, 0xb4, 24, 0},                 /* in two planes of 8 */
+    {0xb5, 0xb5, 48, 0},                 /* in two of 16 */
+    {CU_AD_FORMAT_UNORM_INT8X1, 0xc2, 0, 8},
+    {0xc3, 0xc5, 0, 16},
+    {0xc6, 0xc8, 0, 8},
+    {0xc9, CU_AD_FORMAT_SNORM_INT16X4, 0, 16},
+};
+
+/* A format that is newer than this table is taken for the largest one. */
+static uint64_t texel_bits(CUarray_format format, unsigned int channels) {
+    for (size_t each = 0; each < sizeof FORMATS / sizeof FORMATS[0]; each++)
+        if (format >= FORMATS[each].first && format <= FORMATS[each].last)
+            return FORMATS[each].texel_bits + (uint64_t)FORMATS[each].channel_bits * channels;
+    return TEXEL_BITS_MAX;
 }
 
-/* Block-compressed, planar and normalised formats take at most four bytes a texel and channel: an upper bound. */
-static uint64_t texel_bytes(CUarray_format format, unsigned int channels) {
-    uint64_t bytes = channel_bytes(format) * channels;
-    return bytes > 0 ? bytes : ELEMENT_BYTES_MAX;
+static bool is_compressed(CUarray_format format) {
+    return format >= CU_AD_FORMAT_BC1_UNORM && format <= CU_AD_FORMAT_BC7_UNORM_SRGB;
 }
 
 static uint64_t times(uint64_t a, uint64_t b) {
@@ -48,8 +73,11 @@ static uint64_t plus(uint64_t a, uint64_t b) { return b > UINT64_MAX - a ? UINT6
 /* A height or depth of 0 says that the array has fewer dimensions. */
 static uint64_t level_bytes(const CUDA_ARRAY3D_DESCRIPTOR *d, unsigned int level) {
     uint64_t width = d->Width >> level, height = d->Height >> level, depth = d->Depth >> level;
-    uint64_t texels = times(times(width > 0 ? width : 1, height > 0 ? height : 1), depth > 0 ? depth : 1);
-    return times(texels, texel_bytes(d->Format, d->NumChannels));
+    uint64_t step = is_compressed(d->Format) ? BLOCK_TEXELS : 1;
+    width = plus(width > 0 ? width : 1, step - 1) / step * step;
+    height = plus(height > 0 ? height : 1, step - 1) / step * step;
+    uint64_t texels = times(times(width, height), depth > 0 ? depth : 1), bits = texel_bits(d->Format, d->NumChannels);
+    return plus(times(texels / BYTE_BITS, bits), (texels % BYTE_BITS * bits + BYTE_BITS - 1) / BYTE_BITS);
 }
 
 static uint64_t round_up(uint64_t bytes) {

@@ -1,6 +1,7 @@
 #include "charges.h"
 
 #include "cards.h"
+#include "graph_memory.h"
 #include "pools.h"
 #include "quota.h"
 #include "region.h"
@@ -33,6 +34,7 @@ static bool try_reserve(int card, uint32_t memory_class, uint64_t bytes) {
 
 static void after_fork_in_child(void) {
     holdings_forget();
+    graph_memory_after_fork();
     view_nvml_after_fork();
 }
 

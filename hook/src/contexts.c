@@ -9,6 +9,7 @@
 #include "oversubscription.h"
 #include "real.h"
 #include "region.h"
+#include "route.h"
 #include "throttle.h"
 
 #include <pthread.h>
@@ -257,7 +258,8 @@ static CUcontext primary_context(CUdevice device) {
     CUcontext context = NULL;
     if (!is_active(device) || real.cuDevicePrimaryCtxRetain(&context, device) != CUDA_SUCCESS)
         return NULL;
-    real.cuDevicePrimaryCtxRelease_v2(device);
+    if (route_has(cuDevicePrimaryCtxRelease_v2)) real.cuDevicePrimaryCtxRelease_v2(device);
+    else real.cuDevicePrimaryCtxRelease(device);
     return context;
 }
 

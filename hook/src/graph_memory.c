@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "cards.h"
 #include "charges.h"
@@ -175,6 +176,14 @@ CUresult graph_memory_launch(CUresult (*launch)(CUgraphExec, CUstream), CUgraphE
     if (result == CUDA_SUCCESS) result = launch(graph, stream);
     while (begun > 0) end(&own[--begun]);
     return result;
+}
+
+/* The child has none of the graphs, and a thread that it has not may hold the lock. */
+void graph_memory_after_fork(void) {
+    pthread_mutex_init(&lock, NULL);
+    demands = NULL;
+    demand_count = 0;
+    memset(pendings, 0, sizeof pendings);
 }
 
 CUresult cuGraphInstantiate(CUgraphExec *exec, CUgraph graph, CUgraphNode *node, char *log, size_t bytes) {

@@ -8,4 +8,6 @@
  * first. CUDA_ERROR_OUT_OF_MEMORY without a call when the quota cannot hold it. */
 CUresult graph_memory_launch(CUresult (*launch)(CUgraphExec, CUstream), CUgraphExec graph, CUstream stream);
 
+void graph_memory_after_fork(void);
+
 #endif

@@ -199,3 +199,38 @@ def test_refusals_are_counted(make: Maker) -> None:
         process.communicate()
     assert container.region.usage().cards[0].out_of_memory_count == 4
     assert container.region.usage().region_error_count == 0
+
+
+@pytest.mark.parametrize(
+    ("texel_format", "bits"),
+    [
+        (0x50, 32),
+        (0x91, 4),
+        (0x92, 4),
+        (0x93, 8),
+        (0x96, 8),
+        (0x97, 4),
+        (0x98, 4),
+        (0x99, 8),
+        (0x9E, 8),
+        (0x9F, 24),
+        (0xA1, 24),
+        (0xA5, 16),
+        (0xB0, 12),
+        (0xB1, 64),
+        (0xB5, 48),
+        (0xC2, 32),
+        (0xC5, 64),
+        (0xC8, 32),
+        (0xCB, 64),
+        (0xFF, 128),
+    ],
+)
+def test_arrays_are_charged_by_the_bits_of_their_format(tmp_path: Path, texel_format: int, bits: int) -> None:
+    """What fits goes on to the driver, which does not simulate all formats and answers 801."""
+    width = 16384
+    height = 64 * MIB * 8 // (bits * width) // 4 * 4
+    said, errors = Maker(tmp_path, "13.0")().run(
+        f"context format:{texel_format}:{width}:{height + 4} format:{texel_format}:{width}:{height}"
+    )
+    assert re.fullmatch(r"init 0; context 0; format 2; format (0|801)", said), errors

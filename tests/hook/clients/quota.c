@@ -1,6 +1,7 @@
 /* Does what its arguments say with device memory, one line of answer for each:
  *
  *   alloc:B pitch:W:H managed:B async:B pool:B vmm:B array:W:H array3d:W:H:D mipmap:W:H:L
+ *   format:F:W:H     an array of that format
  *   host:B hostalloc:B register:B              page-locked
  *   free:K           frees the K-th allocation (from 0), in the way that fits
  *   until:B          cuMemAlloc of B bytes until it is refused: how many, and with what code
@@ -8,10 +9,11 @@
  *   export:K         prints the name under which another process opens the K-th allocation
  *   open:NAME close  opens one of another process, closes it
  *   churn:B          allocates and frees until it is killed
+ *   pointer:K        attributes and sharing of the K-th allocation
  *   info total       cuMemGetInfo, cuDeviceTotalMem
  *   halves           cuMemGetInfo with a NULL for each of the two
  *   device:N         what follows is done on device N
- *   context destroy retain release reset    of the device
+ *   context destroy retain release leave reset    of the device; leave is release as of CUDA 7
  *   shared:B share:K take:PID:FILE          memory that other processes can have: makes it, names it, takes another's
  *   threshold:B trim:B                      of the pool that `pool` uses
  *   heap:B module unload
@@ -233,6 +235,20 @@ static void information(void) {
     printf("info %d %zu %zu\n", result, unused, total);
 }
 
+/* What is said about memory: attributes one by one and together, whether it takes advice, whether others may have it. */
+static void pointer(size_t index) {
+    CUpointer_attribute asked[] = {CU_POINTER_ATTRIBUTE_MEMORY_TYPE, CU_POINTER_ATTRIBUTE_IS_MANAGED,
+                                   CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL};
+    unsigned one[3] = {0}, all[3] = {0};
+    CUdeviceptr address = index < allocation_count ? allocations[index].address : 0;
+    CUipcMemHandle handle;
+    for (int each = 0; each < 3; each++) cuPointerGetAttribute(&one[each], asked[each], address);
+    CUresult result = cuPointerGetAttributes(3, asked, (void *[]){&all[0], &all[1], &all[2]}, address);
+    printf("pointer %u %u %u %d %u %u %u ", one[0], one[1], one[2], result, all[0], all[1], all[2]);
+    printf("advise %d ", cuMemAdvise(address, allocations[index].bytes, CU_MEM_ADVISE_SET_READ_MOSTLY, device));
+    printf("handle %d\n", cuIpcGetMemHandle(&handle, address));
+}
+
 static void halves(void) {
     size_t unused = 0, total = 0;
     CUresult first = cuMemGetInfo_v2(&unused, NULL), second = cuMemGetInfo_v2(NULL, &total);
@@ -276,6 +292,11 @@ static bool allocate(const char *name, size_t a, size_t b, size_t c) {
         CUarray array = NULL;
         CUresult result = cuArrayCreate_v2(&array, &d);
         keep(name, result, (struct allocation){'a', (uintptr_t)array, 0, 0});
+    } else if (strcmp(name, "format") == 0) {
+        CUDA_ARRAY_DESCRIPTOR d = {b, c, (CUarray_format)a, 4};
+        CUarray array = NULL;
+        CUresult result = cuArrayCreate_v2(&array, &d);
+        keep(name, result, (struct allocation){'a', (uintptr_t)array, 0, 0});
     } else if (strcmp(name, "array3d") == 0) {
         CUDA_ARRAY3D_DESCRIPTOR d = {a, b, c, CU_AD_FORMAT_FLOAT, 1, 0};
         CUarray array = NULL;
@@ -315,6 +336,7 @@ static bool settings(const char *name, size_t a) {
         say(name, cuDevicePrimaryCtxRetain(&context, device));
         cuCtxSetCurrent(context);
     } else if (strcmp(name, "release") == 0) say(name, cuDevicePrimaryCtxRelease_v2(device));
+    else if (strcmp(name, "leave") == 0) say(name, cuDevicePrimaryCtxRelease(device));
     else if (strcmp(name, "reset") == 0) say(name, cuDevicePrimaryCtxReset_v2(device));
     else if (strcmp(name, "threshold") == 0) {
         uint64_t bytes = a;
@@ -353,6 +375,7 @@ int main(int count, char **words) {
         else if (strcmp(name, "spin") == 0) spin(a);
         else if (strcmp(name, "info") == 0) information();
         else if (strcmp(name, "halves") == 0) halves();
+        else if (strcmp(name, "pointer") == 0) pointer(a);
         else if (strcmp(name, "total") == 0) total();
         else if (strcmp(name, "wait") == 0) next_line();
         else if (strcmp(name, "again") == 0) {
