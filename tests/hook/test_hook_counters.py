@@ -150,7 +150,7 @@ def test_nothing_moves_that_fits() -> None:
 
 
 def test_files_that_cannot_be_used(container: Container) -> None:
-    """A card that is said to be shared and has no folder: tried when it is first used, and after a change of the limits."""
+    """A card that is said to be shared and has no folder: tried at its first use, and after a change of the limits."""
     region = container.region
     assert region is not None
     region.change(0, card_index=0)
