@@ -104,6 +104,21 @@ def test_memory_of_a_process_that_is_gone_is_its_users(make: Maker, end: str) ->
     assert container.charged_mib() == 0
 
 
+def test_what_the_agent_saw_of_an_idle_process_counts(make: Maker) -> None:
+    """Where libnvidia-ml does not know the container's processes by their numbers here."""
+    container = make(contexts=2)
+    assert container.region is not None
+    alone = container.folder / "without_nvml"
+    alone.mkdir()
+    (alone / "libcuda.so.1").symlink_to(building.driver(container.cuda) / "libcuda.so.1")
+    container.extra["LD_LIBRARY_PATH"] = str(alone)
+    with container.start("context wait") as idle:
+        until_it_waits(idle)
+        container.region.see(idle.pid, 0, (CONTEXT_MIB + 50) * MIB)
+        check(container, "alloc:15M alloc:14M", "alloc 2; alloc 0")
+        idle.communicate()
+
+
 @pytest.mark.parametrize(
     ("device", "script"),
     [
