@@ -182,7 +182,7 @@ def test_numbers_are_those_of_the_containers_pid_namespace(card: Card, hooked: b
         pytest.skip("needs the right to make a PID namespace")
     card.work(hooked=False, EGPU_SIM_HOST_PID="1")
     program = building.client("nvml_words", "-lcuda", "-lnvidia-ml", cuda=card.cuda)
-    script = "work:50 busy:8 work:1000 processes:3:8 details:1:0 busy:8 busies:1 accounts account:0 self who:2"
+    script = "work:50 busy:8 work:1100 processes:3:8 details:1:0 busy:8 busies:1 accounts account:0 self who:2"
     inside = card.start(
         *APART, "sh", "-c", ENTER, "sh", program, *script.split(), hooked=hooked, EGPU_SIM_ACCOUNTING="1"
     )
