@@ -78,13 +78,24 @@ class Meanwhile(Protocol):
     def __call__(self, regions: list[Region], processes: list[subprocess.Popen[str]]) -> None: ...
 
 
-def share_card(containers: Sequence[Container], card: Card = FIFO, *, meanwhile: Meanwhile | None = None) -> Outcome:
+class Moments(Protocol):
+    """What happens at moments of the virtual clock: words of clients/moments.c."""
+
+    def __call__(self, regions: list[Region], processes: list[subprocess.Popen[str]]) -> list[str]: ...
+
+
+def share_card(
+    containers: Sequence[Container],
+    card: Card = FIFO,
+    *,
+    meanwhile: Meanwhile | None = None,
+    moments: Moments | None = None,
+) -> Outcome:
     """Runs the containers side by side. Raises AssertionError when one of them fails (killed ones may)."""
     environment = {"EGPU_SIM_JITTER": str(card.jitter_thousandths), "EGPU_SIM_CONTEXT_MIB": "1"}
     end_ms = WARM_UP_MS + card.measured_ms
-    with Simulation(
-        model=card.model, clock=card.clock, cuda=card.cuda, start=len(containers) + 1, env=environment
-    ) as sim:
+    start = len(containers) + 1 + (moments is not None)
+    with Simulation(model=card.model, clock=card.clock, cuda=card.cuda, start=start, env=environment) as sim:
         apart = [_limits(one) for one in containers if not one.same]
         regions = make_neighbours(sim.folder / "regions", apart, memory_bytes=MEMORY_BYTES)
         processes: list[subprocess.Popen[str]] = []
@@ -97,7 +108,12 @@ def share_card(containers: Sequence[Container], card: Card = FIFO, *, meanwhile:
         observer = sim.start(watch, rank=len(containers))
         if meanwhile is not None:
             meanwhile(regions, processes)
-        living = [one for one in processes if one.returncode is None]
+        killed: list[int] = []
+        if moments is not None:
+            happening = moments(regions, processes)
+            killed = [int(word.removeprefix("kill:")) for word in happening if word.startswith("kill:")]
+            sim.run([building.client("moments", "-lcuda"), *happening], rank=len(containers) + 1)
+        living = [one for one in processes if one.returncode is None and one.pid not in killed]
         *outputs, observed = sim.wait(*living, observer, seconds=RUN_SECONDS_MAX)
         assert card.clock == "wall" or sim.stalls == 0, sim.summary()
     first, last = (json.loads(line) for line in observed.splitlines())

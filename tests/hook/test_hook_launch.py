@@ -1,12 +1,10 @@
 """Launches through the hook on the simulated driver: quotas, priorities, and what must not be touched."""
 
-import subprocess
-import time
 from pathlib import Path
 
 import building
 import pytest
-from agent import Region, make_region
+from agent import make_region
 from contention import MEMORY_BYTES, UUID, Card, Container, share_card
 from latency import measure
 from simulation import Simulation
@@ -75,32 +73,6 @@ def test_soft_policy_leaves_nothing_and_gives_way(model: str) -> None:
 def test_high_priority_waits_for_one_kernel_of_low(model: str, low_us: int) -> None:
     row = measure(model, 100, low_us, measured_ms=SHORT_MS)
     assert not row.missed, row
-
-
-def test_a_quota_changes_while_the_task_runs() -> None:
-    def change(regions: list[Region], processes: list[subprocess.Popen[str]]) -> None:
-        assert processes
-        time.sleep(0.6)
-        regions[0].change(0, core_quota=0.6)
-
-    card = Card(clock="wall", measured_ms=800)
-    outcome = share_card((Container(0.1, 1000),), card, meanwhile=change)
-    assert 0.4 < outcome.shares[0] < 0.7, outcome.shares
-
-
-def test_a_killed_neighbour_is_an_idle_one() -> None:
-    def kill(regions: list[Region], processes: list[subprocess.Popen[str]]) -> None:
-        assert regions
-        time.sleep(0.6)
-        processes[0].kill()
-        processes[0].communicate()
-
-    card = Card(clock="wall", measured_ms=800)
-    containers = (Container(0.9, 1000), Container(0.1, 1000, policy="soft"))
-    outcome = share_card(containers, card, meanwhile=kill)
-    assert outcome.shares[0] == 0
-    # All of the card, if its thread had a processor in time; a tenth, if it waited for the dead.
-    assert outcome.shares[1] > 0.15, outcome.shares
 
 
 @pytest.mark.parametrize(
