@@ -1,12 +1,13 @@
 """Launches through the hook on the simulated driver: quotas, priorities, and what must not be touched."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import building
 import pytest
 from agent import make_region
 from contention import MEMORY_BYTES, UUID, Card, Container, share_card
-from latency import measure
+from latency import measure, percentile
 from simulation import Simulation
 
 from egpu_runtime.agent.region import CardLimits
@@ -73,6 +74,18 @@ def test_soft_policy_leaves_nothing_and_gives_way(model: str) -> None:
 def test_high_priority_waits_for_one_kernel_of_low(model: str, low_us: int) -> None:
     row = measure(model, 100, low_us, measured_ms=SHORT_MS)
     assert not row.missed, row
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_short_gaps_of_high_are_not_filled_with_long_kernels(model: str) -> None:
+    """It pauses for half a millisecond or so; low gets the launch in 200 ms that passes late."""
+    card = Card(model, measured_ms=SHORT_MS)
+    high, low = Container(kernel_us=1000, wait=True, gap_us=500), Container(kernel_us=5000, priority=1)
+    alone = share_card((replace(high, hook=False),), card)
+    beside = share_card((high, low), card)
+    most = percentile(beside.latencies_ns[0], 0.95)
+    assert most <= 1.01 * percentile(alone.latencies_ns[0], 0.5)
+    assert beside.shares[1] <= 5 / 200 + POINT
 
 
 @pytest.mark.parametrize(
