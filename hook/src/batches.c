@@ -1,5 +1,7 @@
 #include "rows.h"
 
+#include <sched.h>
+
 #include "capture.h"
 #include "clock.h"
 #include "neighbours.h"
@@ -11,6 +13,7 @@
 #define CALL_NS_MAX 10000ull     /* a launch takes 3 to 8 us on a real card */
 #define SAMPLES_IN_A_ROW 4       /* on the average, before some launches are not measured */
 #define OWNED_NS_MAX (10 * THROTTLE_MS) /* waited for a stream that another thread owns */
+#define OWNED_YIELDS 8           /* before it is slept: a launch takes microseconds */
 #define UNMEASURED_NS THROTTLE_MS       /* charged for what was neither learned nor measured: not nothing */
 #define OPEN_NS_MAX THROTTLE_MS /* a batch that gets no more launches is ended by whoever looks */
 
@@ -73,12 +76,15 @@ void stream_close_batch(struct stream *stream) { close_batch(stream, false); }
 
 /* Held for no longer than a call of the driver by who owns it. */
 bool stream_own_within(struct stream *stream, uint64_t patience_ns) {
-    uint64_t until_ns = patience_ns ? clock_now_ns() + patience_ns : 0;
-    while (!stream_own(stream)) {
-        if (clock_now_ns() >= until_ns) return false;
-        clock_sleep_until(clock_now_ns() + THROTTLE_POLL_NS_MIN);
+    if (stream_own(stream)) return true;
+    uint64_t now_ns = clock_now_ns(), until_ns = now_ns + patience_ns;
+    for (int tries = 0; now_ns < until_ns; tries++) {
+        if (tries < OWNED_YIELDS) sched_yield();
+        else clock_sleep_until(now_ns + THROTTLE_POLL_NS_MIN);
+        if (stream_own(stream)) return true;
+        now_ns = clock_now_ns();
     }
-    return true;
+    return false;
 }
 
 /* What everybody but this stream was charged: other containers, other processes of ours, other streams of this one. */
@@ -156,8 +162,9 @@ static bool fits(const struct stream *stream, const struct gate_pass *pass) {
 void batches_before(struct submission *submission) {
     struct stream *stream = submission->stream;
     submission->stream = NULL;
-    /* What was never measured is worth a wait: it would be charged nearly nothing. */
-    if (!stream_own_within(stream, submission->pass.learned_ns == 0 ? OWNED_NS_MAX : 0)) return;
+    /* A launch beside the batches is charged as learned, is not seen to be outstanding, and spoils what is measured. */
+    bool patient = submission->pass.learned_ns == 0 || !submission->pass.free;
+    if (!stream_own_within(stream, patient ? OWNED_NS_MAX : 0)) return;
     row_end(stream);
     bool open = streams_is(stream, submission->what.stream);
     /* With so much outstanding the stream is busy, and the newest batch may as well be a long one. */

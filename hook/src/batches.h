@@ -1,8 +1,8 @@
 /* Measurement: launches of a stream in rows between two events, so that a launch costs no event of its own.
  *
  * A batch closes at BATCH_NS of expected work or BATCH_LAUNCHES; one that follows while the stream is busy begins at the
- * end event of the one before. A stream is used by who owns it at the moment; whoever finds it owned goes on without:
- * nobody waits here, so nothing is held while the driver is called.
+ * end event of the one before. A stream is used by who owns it at the moment, for as long as a call of the driver takes:
+ * whoever launches waits for that, but not long, for the call may wait for something itself, and then goes on without.
  */
 #ifndef EGPU_BATCHES_H
 #define EGPU_BATCHES_H
