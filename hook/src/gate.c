@@ -23,7 +23,6 @@
 #define ROW_NS_LOW 50000ull       /* of the millisecond that high may have to wait */
 
 static struct gate *gates[EGPU_CARD_COUNT_MAX];
-
 static pthread_once_t watching_forks = PTHREAD_ONCE_INIT;
 static void watch_forks(void) { pthread_atfork(NULL, NULL, batches_after_fork); }
 
@@ -150,6 +149,13 @@ static void wait_in_gate(struct gate *gate, const struct surroundings *around, c
     batches_reap(gate, true);
 }
 
+/* The wall's clock is asked once a batch. */
+static void compare_clocks(struct gate *gate, uint64_t now_ns) {
+    struct timespec wall;
+    clock_read(CLOCK_REALTIME, &wall);
+    store(&gate->wall_ahead_ns, (uint64_t)wall.tv_sec * 1000000000ull + (uint64_t)wall.tv_nsec - now_ns);
+}
+
 static void take(struct gate *gate, const struct surroundings *around, struct gate_pass *pass,
                  const struct throttle_decision *decision) {
     struct egpu_slot_card *slot = region_slot_card(gate->card);
@@ -172,6 +178,8 @@ static void take(struct gate *gate, const struct surroundings *around, struct ga
     if (!slot) return;
     add(&slot->launch_count, 1);
     add(&slot->unlimited_count, decision->late);
+    if (load(&gate->wall_ahead_ns) == 0) compare_clocks(gate, pass->now_ns);
+    store(&slot->last_submit_ns, pass->now_ns + load(&gate->wall_ahead_ns));
 }
 
 static void reap_when_due(struct gate *gate, uint64_t now_ns) {
@@ -356,12 +364,8 @@ uint64_t gate_finish(struct gate *gate, const struct gate_batch *batch, uint64_t
     add(&around.bucket->busy_ns, cost_ns);
     throttle_charge(around.bucket, (int64_t)cost_ns - (int64_t)batch->learned_ns, batch->borrowed);
     struct egpu_slot_card *slot = region_slot_card(gate->card);
-    if (slot) {
-        struct timespec wall;
-        clock_read(CLOCK_REALTIME, &wall);
-        add(&slot->busy_ns, cost_ns);
-        store(&slot->last_submit_ns, (uint64_t)wall.tv_sec * 1000000000ull + (uint64_t)wall.tv_nsec);
-    }
+    if (slot) add(&slot->busy_ns, cost_ns);
+    compare_clocks(gate, now_ns);
     oversubscription_measured(gate->card, span.elapsed_ns, span.learned_ns, span.peers_busy_ns);
     if (batch->probe && (idle || span.contended || !goes_on)) end_probe(gate, &around, !span.contended);
     if (idle && around.page && around.limits.priority == THROTTLE_HIGH)

@@ -22,6 +22,7 @@ struct gate {
     uint64_t head_ns;        /* of that, the oldest batch */
     uint64_t work_end_ns;    /* when all should be finished, if nobody else had work */
     uint64_t busy_ns;        /* charged to this process, by batches that ended and in advance */
+    uint64_t wall_ahead_ns;  /* CLOCK_REALTIME before our clock */
     uint64_t busy_until_ns;  /* what this process wrote to the page last */
     uint64_t probe_started_ns;
     uint64_t probe_measured_ns; /* its first measurement ended; 0: not yet */
