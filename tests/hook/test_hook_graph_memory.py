@@ -20,9 +20,9 @@ QUOTA_MIB = 1024
 RUN_SECONDS_MAX = 20
 
 
-def check(given: tuple[Path, str, str], expected: str) -> dict[str, int]:
+def check(given: tuple[Path, str, str, str], expected: str) -> dict[str, int]:
     """Runs a script under the hook; returns what is charged by class while it lived, which is nothing when it ended."""
-    folder, cuda, script = given
+    folder, cuda, model, script = given
     limits = CardLimits(UUID, memory_quota_bytes=QUOTA_MIB * MIB, core_quota=1.0, policy="hard", priority=0)
     region = make_region(folder / "region", cards=[limits])
     environment = {key: value for key, value in os.environ.items() if not key.startswith("EGPU_")} | {
@@ -30,6 +30,7 @@ def check(given: tuple[Path, str, str], expected: str) -> dict[str, int]:
         "LD_PRELOAD": str(building.hook()),
         "EGPU_SIM_STATE": str(folder / "card"),
         "EGPU_SIM_CUDA": cuda,
+        "EGPU_SIM_MODEL": model,
         "EGPU_SIM_CLOCK": "virtual",
         "EGPU_REGION": str(region.path),
     }
@@ -43,6 +44,7 @@ def check(given: tuple[Path, str, str], expected: str) -> dict[str, int]:
     return region.usage().cards[0].charged_bytes_by_class
 
 
+@pytest.mark.parametrize("model", ["fifo", "timeslice"])
 @pytest.mark.parametrize("cuda", building.CUDA_VERSIONS)
 @pytest.mark.parametrize(
     ("script", "expected"),
@@ -65,6 +67,6 @@ def check(given: tuple[Path, str, str], expected: str) -> dict[str, int]:
         ("make:1:800M destroy:1 make:2:2M launch:2 used", "make 0 destroy 0 make 0 launch 0 used 302"),
     ],
 )
-def test_graph_memory(tmp_path: Path, cuda: str, script: str, expected: str) -> None:
-    left = check((tmp_path, cuda, script), expected)
+def test_graph_memory(tmp_path: Path, cuda: str, model: str, script: str, expected: str) -> None:
+    left = check((tmp_path, cuda, model, script), expected)
     assert {name: value for name, value in left.items() if value} == {}

@@ -44,6 +44,9 @@ def test_nothing_waits(where: str, limits: CardLimits, debt_us: int, model: str)
     assert max(inside.values()) < INSIDE_US_MAX, took_us
     # Else it was not held, and all of this says nothing.
     assert took_us["outside_launch"] > OUTSIDE_US_MIN, took_us
+    if limits == LOW:
+        outside = [took_us[f"outside_{call}"] for call in (*CALLS, "to_card_at_once")]
+        assert min(outside) > OUTSIDE_US_MIN, took_us
 
 
 @pytest.mark.parametrize("model", MODELS)

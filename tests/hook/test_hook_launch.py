@@ -41,11 +41,13 @@ def test_hard_quotas(containers: tuple[Container, ...], cuda: str, model: str) -
     check((containers, card), tuple(one.quota for one in containers))
 
 
+@pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("mode", ["plain", "graph", "cooperative", "ex"])
 @pytest.mark.parametrize("wait", [False, True])
-def test_every_kind_of_launch_is_limited(mode: str, wait: bool) -> None:
+def test_every_kind_of_launch_is_limited(mode: str, wait: bool, model: str) -> None:
+    """All other forms: test_hook_forms.py."""
     one = Container(0.2, 500, mode=mode, wait=wait)  # type: ignore[arg-type]
-    check(((one,), Card(measured_ms=SHORT_MS)), (0.2,))
+    check(((one,), Card(model, measured_ms=SHORT_MS)), (0.2,))
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -127,13 +129,14 @@ def _lines(output: str) -> list[str]:
     return [line.split(" at ")[0] for line in output.splitlines()]
 
 
+@pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("priority", [0, 1])
 @pytest.mark.parametrize("given", SCRIPTS)
-def test_captures_and_errors_are_those_of_the_driver(given: str, priority: int) -> None:
+def test_captures_and_errors_are_those_of_the_driver(given: str, priority: int, model: str) -> None:
     program = building.client("time_script", "-lcuda")
     outputs = []
     for hook in (False, True):
-        with Simulation() as sim:
+        with Simulation(model=model) as sim:
             limits = CardLimits(uuid=UUID, memory_quota_bytes=MEMORY_BYTES, core_quota=0.5, priority=priority)  # type: ignore[arg-type]
             region = make_region(sim.folder / "region", cards=[limits])
             outputs.append(_lines(sim.run([program, *given.split()], hook=hook, region=region.path)))

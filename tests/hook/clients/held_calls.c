@@ -27,15 +27,22 @@ static void on_card(CUstream on) { MUST(cuMemcpyDtoDAsync_v2(other, one, BYTES, 
 static void fill(CUstream on) { MUST(cuMemsetD8Async(one, 1, BYTES, on)); }
 static void spin_shortly(CUstream on) { launch(10, on); }
 
-static void (*const calls[])(CUstream) = {spin_shortly, to_card, on_card, fill};
-static const char *const names[] = {"launch", "to_card", "on_card", "fill"};
+static void to_card_at_once(CUstream unused) {
+    (void)unused;
+    MUST(cuMemcpyHtoD_v2(one, host, BYTES));
+}
+
+static void time_call(const char *where, const char *name, void (*call)(CUstream), CUstream on) {
+    uint64_t before_ns = egpuSimNow();
+    call(on);
+    printf("%s_%s %llu\n", where, name, (unsigned long long)(egpuSimNow() - before_ns) / 1000);
+}
 
 static void time_calls(const char *where, CUstream on) {
-    for (unsigned int each = 0; each < sizeof calls / sizeof *calls; each++) {
-        uint64_t before_ns = egpuSimNow();
-        calls[each](on);
-        printf("%s_%s %llu\n", where, names[each], (unsigned long long)(egpuSimNow() - before_ns) / 1000);
-    }
+    time_call(where, "launch", spin_shortly, on);
+    time_call(where, "to_card", to_card, on);
+    time_call(where, "on_card", on_card, on);
+    time_call(where, "fill", fill, on);
 }
 
 static void host_function(void *unused) {
@@ -85,6 +92,7 @@ int main(int count, char **arguments) {
     MUST(cuStreamSynchronize(inner));
     inside(arguments[1]);
     time_calls("outside", stream);
+    time_call("outside", "to_card_at_once", to_card_at_once, stream);
     MUST(cuCtxSynchronize());
     return 0;
 }
