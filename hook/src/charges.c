@@ -51,31 +51,75 @@ static uint64_t lacking(int card, uint64_t bytes) {
     return bytes > left ? bytes - left + above : 0;
 }
 
+uint64_t charge_unaccounted(int card) {
+    const struct egpu_slot_card *own = card < 0 ? NULL : region_slot_card(card);
+    return own == NULL ? 0 : __atomic_load_n(&own->charged_bytes[EGPU_MEMORY_UNACCOUNTED], __ATOMIC_RELAXED);
+}
+
+/* Memory of a pool: which, and what of it comes out of what was kept. */
+struct source {
+    uint64_t pool; /* 0: none, or one that nobody knows */
+    uint64_t taken_bytes;
+};
+
+/* A look between a free and the next synchronisation saw what the pool still has, and charged it: no reason to refuse the
+ * same memory to whom the pool gives it next. */
+static bool take_seen(int card, uint64_t bytes, const struct source *source) {
+    if (source->pool == 0 || charge_unaccounted(card) == 0)
+        return false;
+    uint64_t there = pool_unused_unkept(source->pool, source->taken_bytes);
+    const struct egpu_card_limits *limits = region_limits(card);
+    if (there == 0 || limits == NULL || !region_lock())
+        return false;
+    struct egpu_slot *slot = region_slot();
+    struct egpu_card_usage *usage = region_card_usage(card);
+    bool granted = slot != NULL && usage != NULL &&
+                   quota_reserve_seen(usage, &slot->cards[card], EGPU_MEMORY_POOL, bytes, there < bytes ? there : bytes,
+                                      limits->memory_quota_bytes) == QUOTA_GRANTED;
+    if (granted)
+        __atomic_fetch_add(&slot->operation_count, 1, __ATOMIC_RELAXED);
+    region_unlock();
+    return granted;
+}
+
 /* Before anything is refused: what the dead held, what the driver has for the living, and what pools only keep. */
-static bool find_room(int card, uint32_t memory_class, uint64_t bytes) {
+static bool find_room(int card, uint32_t memory_class, uint64_t bytes, const struct source *source) {
     bool reaped = region_reap() > 0;
     /* Also after the dead were found: what they shared is somebody else's now. */
     bool less = true_up_all(card);
-    if ((reaped || less) && try_reserve(card, memory_class, bytes))
+    if (((reaped || less) && try_reserve(card, memory_class, bytes)) || take_seen(card, bytes, source))
         return true;
     uint64_t wanted_bytes = lacking(card, bytes);
-    return wanted_bytes > 0 && pools_give_up(card, wanted_bytes) && try_reserve(card, memory_class, bytes);
+    if (wanted_bytes == 0 || !pools_give_up(card, wanted_bytes))
+        return false;
+    /* What pools had beyond what they keep was charged as seen. */
+    if (lacking(card, bytes) > 0)
+        (void)true_up_all(card);
+    return try_reserve(card, memory_class, bytes);
 }
 
-CUresult charge_reserve(int card, uint32_t memory_class, uint64_t bytes) {
+static CUresult reserve(int card, uint32_t memory_class, uint64_t bytes, const struct source *source) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     if (card == CARD_NONE)
         return CUDA_SUCCESS;
     pthread_once(&once, watch_forks);
     if (card >= 0) {
         true_up_sometimes(card, memory_class == EGPU_MEMORY_CONTEXT);
-        if (try_reserve(card, memory_class, bytes) || find_room(card, memory_class, bytes))
+        if (try_reserve(card, memory_class, bytes) || find_room(card, memory_class, bytes, source))
             return CUDA_SUCCESS;
     } else if (region_state() == REGION_BROKEN) {
         region_complain("new GPU memory is refused, for it cannot be counted");
     }
     count_refusal(card);
     return CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+CUresult charge_reserve(int card, uint32_t memory_class, uint64_t bytes) {
+    return reserve(card, memory_class, bytes, &(struct source){0, 0});
+}
+
+CUresult charge_reserve_of_pool(int card, uint64_t bytes, uint64_t pool, uint64_t taken_bytes) {
+    return reserve(card, EGPU_MEMORY_POOL, bytes, &(struct source){pool, taken_bytes});
 }
 
 static bool try_reserve_host(int card, uint64_t bytes) {

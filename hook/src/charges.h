@@ -7,6 +7,10 @@
 /* CUDA_SUCCESS or CUDA_ERROR_OUT_OF_MEMORY, never anything else. With CARD_NONE everything is granted and nothing noted;
  * with CARD_FOREIGN everything is refused. A refusal first gives back what dead processes held. */
 CUresult charge_reserve(int card, uint32_t memory_class, uint64_t bytes);
+/* As reserve, out of a pool from whose kept memory `taken_bytes` come besides; 0: a pool nobody knows. */
+CUresult charge_reserve_of_pool(int card, uint64_t bytes, uint64_t pool, uint64_t taken_bytes);
+/* What this process was seen to have beyond what it counted. */
+uint64_t charge_unaccounted(int card);
 /* What exists already, above the quota too. */
 void charge_anyway(int card, uint32_t memory_class, uint64_t bytes);
 void charge_give_back(int card, uint32_t memory_class, uint64_t bytes);

@@ -36,6 +36,12 @@ static uint64_t attribute(uint64_t pool, CUmemPool_attribute which) {
     return real.cuMemPoolGetAttribute(handle, which, &bytes) == CUDA_SUCCESS ? bytes : 0;
 }
 
+static uint64_t unused(uint64_t pool) {
+    uint64_t used = attribute(pool, CU_MEMPOOL_ATTR_USED_MEM_CURRENT);
+    uint64_t reserved = attribute(pool, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT);
+    return reserved > used ? reserved - used : 0;
+}
+
 uint64_t pool_keep(uint64_t pool, uint64_t bytes) {
     struct keeping keeping = {attribute(pool, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD), bytes};
     return holding_change(HOLDING_POOL, pool, keep, &keeping) ? keeping.bytes : 0;
@@ -70,31 +76,34 @@ static void renew(struct holding *pool, void *argument) {
     pool->retained_bytes = renewal->unused_bytes;
 }
 
-static uint64_t give_up(const struct holding *pool) {
+static void give_up(const struct holding *pool) {
     struct renewal renewal = {.noted_bytes = pool->retained_bytes};
     if (real.cuMemPoolTrimTo((CUmemoryPool)(uintptr_t)pool->key, 0) != CUDA_SUCCESS)
-        return 0;
-    uint64_t used = attribute(pool->key, CU_MEMPOOL_ATTR_USED_MEM_CURRENT);
-    uint64_t reserved = attribute(pool->key, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT);
-    renewal.unused_bytes = reserved > used ? reserved - used : 0;
+        return;
+    renewal.unused_bytes = unused(pool->key);
     (void)holding_change(HOLDING_POOL, pool->key, renew, &renewal);
     charge_give_back(pool->card, EGPU_MEMORY_POOL, renewal.given_bytes);
-    return renewal.given_bytes;
+}
+
+uint64_t pool_unused_unkept(uint64_t pool, uint64_t taken_bytes) {
+    struct holding note = {.retained_bytes = 0};
+    uint64_t there = holding_find(HOLDING_POOL, pool, &note) ? unused(pool) : 0, kept = note.retained_bytes + taken_bytes;
+    return there > kept ? there - kept : 0;
 }
 
 /* So does the driver before it refuses; and what a lower threshold let go at a synchronisation is found here. */
 bool pools_give_up(int card, uint64_t wanted_bytes) {
     struct holding pools[POOLS_MAX];
     size_t count = holdings_copy(HOLDING_POOL, pools, POOLS_MAX);
-    uint64_t kept = 0, given = 0;
+    uint64_t kept = charge_unaccounted(card);
     for (size_t each = 0; each < count; each++)
         kept += pools[each].card == card ? pools[each].retained_bytes : 0;
     if (kept == 0 || kept < wanted_bytes)
         return false;
     for (size_t each = 0; each < count; each++)
-        if (pools[each].card == card && pools[each].retained_bytes > 0)
-            given += give_up(&pools[each]);
-    return given > 0;
+        if (pools[each].card == card)
+            give_up(&pools[each]);
+    return count > 0;
 }
 
 static CUresult undo(uint64_t address) { return real.cuMemFree_v2(address); }
@@ -176,7 +185,7 @@ static CUresult allocate(const struct request *request, int card) {
     bool known = know_pool(pool, card) && holding_change(HOLDING_POOL, pool, take_kept, &kept);
     uint64_t taken = known ? kept.bytes : 0;
     struct keeping back = {.bytes = request->bytes, .threshold_bytes = taken};
-    if (charge_reserve(card, EGPU_MEMORY_POOL, request->bytes - taken) != CUDA_SUCCESS) {
+    if (charge_reserve_of_pool(card, request->bytes - taken, known ? pool : 0, taken) != CUDA_SUCCESS) {
         if (known)
             holding_change(HOLDING_POOL, pool, put_back, &back);
         return CUDA_ERROR_OUT_OF_MEMORY;

@@ -47,6 +47,17 @@ void quota_give_back(struct egpu_card_usage *card, struct egpu_slot_card *slot, 
     put(&card->charged_bytes, subtract_saturated(get(&card->charged_bytes), back));
 }
 
+enum quota_answer quota_reserve_seen(struct egpu_card_usage *card, struct egpu_slot_card *slot, uint32_t memory_class,
+                                     uint64_t bytes, uint64_t seen_bytes, uint64_t quota_bytes) {
+    uint64_t beyond = get(&slot->charged_bytes[EGPU_MEMORY_UNACCOUNTED]);
+    uint64_t taken = seen_bytes < beyond ? seen_bytes : beyond;
+    if (quota_reserve(card, slot, memory_class, bytes - taken, quota_bytes) == QUOTA_REFUSED)
+        return QUOTA_REFUSED;
+    quota_give_back(card, slot, EGPU_MEMORY_UNACCOUNTED, taken);
+    grow(card, slot, memory_class, taken);
+    return QUOTA_GRANTED;
+}
+
 void quota_true_up(struct egpu_card_usage *card, struct egpu_slot_card *slot, uint64_t seen_bytes) {
     uint64_t before = get(&slot->charged_bytes[EGPU_MEMORY_UNACCOUNTED]);
     /* Oversubscribed memory is charged by its virtual size, of which the driver shows only what is resident now; the

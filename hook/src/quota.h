@@ -18,6 +18,9 @@ void quota_charge_anyway(struct egpu_card_usage *card, struct egpu_slot_card *sl
                          uint64_t bytes);
 /* Gives bytes back; at most what the class holds. */
 void quota_give_back(struct egpu_card_usage *card, struct egpu_slot_card *slot, uint32_t memory_class, uint64_t bytes);
+/* As reserve, where `seen_bytes` of them exist and may be charged as unaccounted: what is becomes the class's. */
+enum quota_answer quota_reserve_seen(struct egpu_card_usage *card, struct egpu_slot_card *slot, uint32_t memory_class,
+                                     uint64_t bytes, uint64_t seen_bytes, uint64_t quota_bytes);
 /* Sets a class to what was measured: from then on the charge is max(counted, seen). */
 void quota_true_up(struct egpu_card_usage *card, struct egpu_slot_card *slot, uint64_t seen_bytes);
 /* A process is gone: its charge returns to the quota, its counters go on in the container's. */

@@ -113,6 +113,17 @@ static void all_sometimes(int card, uint64_t now) {
         (void)true_up_all(card);
 }
 
+static void own_now(int card, struct egpu_slot *slot, bool agents, uint64_t now) {
+    struct look look = look_at(slot);
+    look.seen = seen_own(card, &look.bytes);
+    if ((!look.seen && !agents) || !region_lock())
+        return;
+    if (agents)
+        apply_agents(card, slot);
+    apply(card, slot, &look, now);
+    region_unlock();
+}
+
 void true_up_sometimes(int card, bool is_context) {
     struct egpu_slot *slot = region_slot();
     if (slot == NULL)
@@ -123,14 +134,19 @@ void true_up_sometimes(int card, bool is_context) {
         all_sometimes(card, now);
     uint64_t last = __atomic_load_n(&own->seen_ns, __ATOMIC_RELAXED);
     bool agents = last != __atomic_load_n(&own->seen_applied_ns, __ATOMIC_RELAXED);
-    if (!agents && last != 0 && now >= last && now - last < TRUE_UP_PERIOD_NS)
+    if (agents || last == 0 || now < last || now - last >= TRUE_UP_PERIOD_NS)
+        own_now(card, slot, agents, now);
+}
+
+void true_up_shown(int card) {
+    struct egpu_slot *slot = region_slot();
+    if (slot == NULL)
         return;
-    struct look look = look_at(slot);
-    look.seen = seen_own(card, &look.bytes);
-    if ((!look.seen && !agents) || !region_lock())
+    const uint64_t *charged = slot->cards[card].charged_bytes;
+    /* Of movable memory the driver shows what is on the card just now, which is known only roughly. */
+    if (__atomic_load_n(&charged[EGPU_MEMORY_OVERSUBSCRIBED], __ATOMIC_RELAXED) > 0)
         return;
-    if (agents)
-        apply_agents(card, slot);
-    apply(card, slot, &look, now);
-    region_unlock();
+    true_up_sometimes(card, false);
+    if (__atomic_load_n(&charged[EGPU_MEMORY_UNACCOUNTED], __ATOMIC_RELAXED) > 0)
+        own_now(card, slot, false, clock_now_ns());
 }

@@ -6,6 +6,7 @@
 #include "quota.h"
 #include "real.h"
 #include "region.h"
+#include "true_up.h"
 
 struct view_memory view_memory_of(int card, uint64_t driver_total_bytes, uint64_t driver_free_bytes) {
     const struct egpu_card_limits *limits = region_limits(card);
@@ -13,6 +14,7 @@ struct view_memory view_memory_of(int card, uint64_t driver_total_bytes, uint64_
     if (limits == NULL || usage == NULL)
         return (struct view_memory){driver_total_bytes, driver_total_bytes - driver_free_bytes, driver_free_bytes};
     region_reap_sometimes();
+    true_up_shown(card);
     uint64_t quota = limits->memory_quota_bytes;
     uint64_t charged = __atomic_load_n(&usage->charged_bytes, __ATOMIC_RELAXED);
     /* Virtual size does not end where the card does. */

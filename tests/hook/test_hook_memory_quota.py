@@ -42,7 +42,7 @@ OVER_QUOTA = (
     ("info total halves", "info 0 64M 364M; total 0 364M; halves 0 64M 0 364M"),
     ("alloc:64M info free:0 info", "alloc 0; info 0 0 364M; free 0; info 0 64M 364M"),
     ("alloc:65M alloc:64M alloc:1", "alloc 2; alloc 0; alloc 2"),
-    ("until:1M free:3 alloc:1M alloc:1", "until 64 2; free 0; alloc 0; alloc 2"),
+    ("until:2M free:3 alloc:2M alloc:1", "until 32 2; free 0; alloc 0; alloc 2"),
     ("alloc:0", "alloc 1"),
     ("managed:64M alloc:1", "managed 0; alloc 2"),
     ("managed:65M", "managed 2"),
@@ -170,6 +170,26 @@ def test_what_a_pool_keeps_stays_charged(make: Maker) -> None:
             go_on(process)
         process.communicate()
     assert seen == [48, 48, 48, 0]
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("async:1M spin:1104 alloc:1M free:1 free:0 sync info", "alloc 0; free 0; free 0; sync 0; info 0 64M 364M"),
+        ("async:40M spin:1104 free:0 alloc:2M sync info", "free 0; alloc 0; sync 0; info 0 62M 364M"),
+        ("async:64M spin:1104 free:0 alloc:64M", "free 0; alloc 0"),
+        # The kernels are not done yet: the pool gives the memory to their own stream alone.
+        ("async:64M spin:1100 free:0 alloc:64M", "free 0; alloc 2"),
+        ("async:64M spin:1100 free:0 async:64M free:1 sync info", "free 0; async 0; free 0; sync 0; info 0 64M 364M"),
+        ("async:64M spin:1100 free:0 async:65M async:63M async:1M alloc:1", "free 0; async 2; async 0; async 0; alloc 2"),
+        ("async:32M spin:1100 free:0 alloc:16M async:48M alloc:1", "free 0; alloc 0; async 0; alloc 2"),
+    ],
+)
+def test_what_a_look_found_in_a_pool_stays_the_pools(make: Maker, script: str, expected: str) -> None:
+    """More than a second after the look before, so that there is one between a free and the synchronisation."""
+    container = make()
+    container.extra["EGPU_SIM_CLOCK"] = "virtual"
+    check(container, script, f"async 0; spin 0; {expected}")
 
 
 def test_eight_processes_race_to_the_last_mib(make: Maker) -> None:

@@ -65,7 +65,7 @@ static int one_step(uint64_t *random, unsigned long long seed, unsigned step) {
     struct egpu_card_usage *card = &usage.cards[CARD];
     struct egpu_slot_card *own = &usage.slots[slot].cards[CARD];
     uint64_t *mine = &model.classes[slot][memory_class];
-    switch (next_random(random) % 7) {
+    switch (next_random(random) % 8) {
     case 0:
     case 1: {
         bool fits = bytes == 0 || (total() <= QUOTA_BYTES && bytes <= QUOTA_BYTES - total());
@@ -89,7 +89,15 @@ static int one_step(uint64_t *random, unsigned long long seed, unsigned step) {
         quota_true_up(card, own, bytes * 3);
         model.classes[slot][EGPU_MEMORY_UNACCOUNTED] = unaccounted(slot, bytes * 3);
         break;
-    case 5:
+    case 5: {
+        uint64_t *beyond = &model.classes[slot][EGPU_MEMORY_UNACCOUNTED], seen = bytes / 2, taken = seen < *beyond ? seen : *beyond;
+        bool fits = bytes == taken || (total() <= QUOTA_BYTES && bytes - taken <= QUOTA_BYTES - total());
+        CHECK((quota_reserve_seen(card, own, memory_class, bytes, seen, QUOTA_BYTES) == QUOTA_GRANTED) == fits);
+        *mine += fits ? bytes : 0;
+        *beyond -= fits ? taken : 0;
+        break;
+    }
+    case 6:
         own->busy_ns += bytes;
         model.busy[slot] += bytes;
         break;
