@@ -37,7 +37,7 @@ def calls_us(where: str, limits: CardLimits, debt_us: int, model: str) -> dict[s
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize(("limits", "debt_us"), [(LOW, 0), (LOW_IN_DEBT, 50_000), (IN_DEBT, 50_000)])
-@pytest.mark.parametrize("where", ["capture", "callback"])
+@pytest.mark.parametrize("where", ["capture", "callback", "added"])
 def test_nothing_waits(where: str, limits: CardLimits, debt_us: int, model: str) -> None:
     took_us = calls_us(where, limits, debt_us, model)
     inside = {call: took_us[f"inside_{call}"] for call in CALLS}

@@ -2,7 +2,8 @@
  * not wait and then outside.
  *
  * held_calls WHERE DEBT_US   capture: on a stream that records
- *                            callback, node, captured: in a host function of a stream, of a graph's node, recorded
+ *                            callback, added, node, captured: in a host function of a stream, in a callback of one, in
+ *                            the host function of a graph's node, in one that was recorded
  *                            DEBT_US: kernel that is run first and not paid for yet */
 #include <string.h>
 
@@ -51,6 +52,13 @@ static void host_function(void *unused) {
     time_calls("inside", inner);
 }
 
+static void callback(CUstream unused, CUresult status, void *unused_too) {
+    (void)unused;
+    (void)unused_too;
+    MUST(status);
+    host_function(NULL);
+}
+
 static void run_graph(CUgraph graph) {
     CUgraphExec exec;
     MUST(cuGraphInstantiateWithFlags(&exec, graph, 0));
@@ -64,6 +72,9 @@ static void inside(const char *where) {
     CUDA_HOST_NODE_PARAMS host_node = {.fn = host_function};
     if (strcmp(where, "callback") == 0) {
         MUST(cuLaunchHostFunc(stream, host_function, NULL));
+        MUST(cuStreamSynchronize(stream));
+    } else if (strcmp(where, "added") == 0) {
+        MUST(cuStreamAddCallback(stream, callback, NULL, 0));
         MUST(cuStreamSynchronize(stream));
     } else if (strcmp(where, "node") == 0) {
         MUST(cuGraphCreate(&graph, 0));
