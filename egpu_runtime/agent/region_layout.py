@@ -96,6 +96,7 @@ LAYOUTS: Final[dict[str, Layout]] = {
             "unlimited_count": Place("Q", 224, 8, 0),
             "seen_operation_count": Place("Q", 232, 8, 0),
             "seen_applied_ns": Place("Q", 240, 8, 0),
+            "unmeasured_since_ns": Place("Q", 248, 8, 0),
         },
     ),
     "slot": Layout(

@@ -98,7 +98,8 @@ struct egpu_slot_card {
     uint64_t unlimited_count; /* submissions that passed because waiting had come to its bound */
     uint64_t seen_operation_count; /* the slot's operation_count when seen_bytes was read; who writes seen_* writes seen_ns last */
     uint64_t seen_applied_ns; /* the seen_ns that the charge has followed */
-    char rest_[136];
+    uint64_t unmeasured_since_ns; /* CLOCK_MONOTONIC; since then work is on the card that was never measured before; 0: none */
+    char rest_[128];
 };
 _Static_assert(sizeof(struct egpu_slot_card) == 384, "egpu_slot_card");
 _Static_assert(offsetof(struct egpu_slot_card, charged_bytes) == 0, "egpu_slot_card.charged_bytes");
@@ -117,6 +118,7 @@ _Static_assert(offsetof(struct egpu_slot_card, launch_count) == 216, "egpu_slot_
 _Static_assert(offsetof(struct egpu_slot_card, unlimited_count) == 224, "egpu_slot_card.unlimited_count");
 _Static_assert(offsetof(struct egpu_slot_card, seen_operation_count) == 232, "egpu_slot_card.seen_operation_count");
 _Static_assert(offsetof(struct egpu_slot_card, seen_applied_ns) == 240, "egpu_slot_card.seen_applied_ns");
+_Static_assert(offsetof(struct egpu_slot_card, unmeasured_since_ns) == 248, "egpu_slot_card.unmeasured_since_ns");
 
 /* one process */
 struct egpu_slot {

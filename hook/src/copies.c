@@ -1,12 +1,12 @@
 /* Copies and fills. What runs on the card itself (fills, copies from card to card) is a submission like a kernel; what
  * goes between host and card has an engine of its own, only stands back while higher priority has work, and is nobody's
- * card time. Small ones pass: they are done before a wait would have begun. */
+ * card time. Small ones of these pass: they are done before a wait would have begun. */
 #include "copy_places.h"
 #include "real.h"
 #include "region.h"
 #include "submissions.h"
 
-#define SUBMITTED_BYTES_MIN (64u << 10)
+#define LARGE_BYTES_MIN (64u << 10)
 
 static int fill_key, copy_key, decompress_key; /* their addresses stand for a function */
 
@@ -18,13 +18,14 @@ struct passage {
 /* Sizes that differ by less than an eighth cost about the same; each one apart would have to be learned. */
 static uint64_t size_class(uint64_t bytes) {
     enum { BITS_KEPT = 4 };
+    if (bytes < LARGE_BYTES_MIN) return 0; /* as long as the card needs to begin with one */
     int bits = bytes ? 64 - __builtin_clzll(bytes) : 0;
     return bits <= BITS_KEPT ? bytes : bytes >> (bits - BITS_KEPT) << (bits - BITS_KEPT);
 }
 
 static void begin_on_card(struct passage *passage, CUstream stream, const void *key, uint64_t bytes) {
-    *passage = (struct passage){0};
-    if (bytes >= SUBMITTED_BYTES_MIN) submission_begin(&passage->submission, stream, key, size_class(bytes), 0);
+    passage->blocks = false;
+    submission_begin(&passage->submission, stream, key, size_class(bytes), 0);
 }
 
 /* `stream` of an asynchronous copy; without one the application waits. */
@@ -33,7 +34,7 @@ static void begin_beside(struct passage *passage, CUstream stream, uint64_t byte
     *passage = (struct passage){.blocks = !stream && watched && batches_outstanding()};
     submission_yield(stream, bytes);
     if (passage->blocks) batches_block_all();
-    else if (stream && bytes >= SUBMITTED_BYTES_MIN) submission_interrupt(stream);
+    else if (stream && bytes >= LARGE_BYTES_MIN) submission_interrupt(stream);
 }
 
 static CUresult end(struct passage *passage, CUresult result) {
@@ -47,7 +48,7 @@ static CUresult end(struct passage *passage, CUresult result) {
 /* Between places that have to be looked at. */
 #define PASS_LOOK(on, waits, bytes, looked)                                                                          \
     uint64_t size = (bytes);                                                                                         \
-    if (size >= SUBMITTED_BYTES_MIN && region_state() == REGION_READY && (looked)) PASS_CARD(on, waits, size, );     \
+    if (size >= LARGE_BYTES_MIN && region_state() == REGION_READY && (looked)) PASS_CARD(on, waits, size, );     \
     else PASS_HOST(on, waits, size, )
 
 /* WAITING: in the default stream, and the application waits if the host takes part. QUEUED: in `stream`. */

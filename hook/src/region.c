@@ -170,6 +170,14 @@ static int reap(void) {
     return reaped;
 }
 
+static void reap_when_due(void) {
+    uint64_t now = clock_now_ns();
+    uint64_t last = __atomic_load_n(&region.usage->head.reap_ns, __ATOMIC_RELAXED);
+    /* A time in the future was written before a restart of the node or of a simulated clock. */
+    if (now < last || now - last >= REAP_PERIOD_NS)
+        reap();
+}
+
 static struct egpu_slot *take_slot_locked(struct process_identity self) {
     if (!lock_usage())
         return NULL;
@@ -192,6 +200,7 @@ static enum attachment take_slot(void) {
         return BROKEN;
     }
     __atomic_store_n(&own_slot, slot, __ATOMIC_RELEASE);
+    reap_when_due();
     return READY;
 }
 
@@ -298,13 +307,8 @@ void region_unlock(void) { unlock_usage(); }
 int region_reap(void) { return region_get() == NULL ? 0 : reap(); }
 
 void region_reap_sometimes(void) {
-    if (region_get() == NULL)
-        return;
-    uint64_t now = clock_now_ns();
-    uint64_t last = __atomic_load_n(&region.usage->head.reap_ns, __ATOMIC_RELAXED);
-    /* A time in the future was written before a restart of the node or of a simulated clock. */
-    if (now < last || now - last >= REAP_PERIOD_NS)
-        reap();
+    if (region_get() != NULL)
+        reap_when_due();
 }
 
 /* exit without free: the charge goes back now and not when someone finds the process gone. A child made by a bare clone

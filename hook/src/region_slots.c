@@ -1,6 +1,8 @@
 #define _GNU_SOURCE
+#include "clock.h"
 #include "quota.h"
 #include "region_files.h"
+#include "throttle.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -73,9 +75,20 @@ bool process_alive(const struct process_identity *who, uint64_t own_pid_namespac
     return !((state.letter == 'Z' || state.letter == 'X') && state.thread_count <= 1);
 }
 
+/* Its process did not wait for it, or was killed: a launch that nobody measures would be free. */
+static void pay_unmeasured(struct egpu_card_usage *card, struct egpu_slot_card *slot) {
+    uint64_t since_ns = __atomic_exchange_n(&slot->unmeasured_since_ns, 0, __ATOMIC_RELAXED);
+    if (since_ns == 0)
+        return;
+    uint64_t cost_ns = throttle_depart((struct throttle_bucket *)card->bucket, since_ns, clock_now_ns());
+    __atomic_fetch_add(&slot->busy_ns, cost_ns, __ATOMIC_RELAXED);
+}
+
 void slot_release(struct egpu_usage *usage, struct egpu_slot *slot) {
-    for (uint32_t card = 0; card < EGPU_CARD_COUNT_MAX; card++)
+    for (uint32_t card = 0; card < EGPU_CARD_COUNT_MAX; card++) {
+        pay_unmeasured(&usage->cards[card], &slot->cards[card]);
         quota_depart(&usage->cards[card], &slot->cards[card]);
+    }
     __atomic_fetch_add(&usage->head.region_error_count, slot->region_error_count, __ATOMIC_RELAXED);
     slot->region_error_count = 0;
     __atomic_store_n(&slot->pid, 0, __ATOMIC_RELEASE);

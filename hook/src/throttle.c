@@ -62,6 +62,17 @@ void throttle_charge(struct throttle_bucket *bucket, int64_t cost_ns, bool borro
     add_within(&bucket->tokens_ns, -cost_ns, -(int64_t)THROTTLE_DEBT_NS_MAX, (int64_t)THROTTLE_OWED_NS_MAX);
 }
 
+/* Of many that are gone at once, each pays for a time of its own. */
+uint64_t throttle_depart(struct throttle_bucket *bucket, uint64_t since_ns, uint64_t now_ns) {
+    uint64_t paid_ns = __atomic_load_n(&bucket->departed_ns, __ATOMIC_RELAXED);
+    uint64_t from_ns = paid_ns <= now_ns ? most(since_ns, paid_ns) : since_ns;
+    uint64_t cost_ns = from_ns < now_ns ? least(now_ns - from_ns, THROTTLE_DEPARTED_NS_MAX) : 0;
+    __atomic_store_n(&bucket->departed_ns, now_ns, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&bucket->busy_ns, cost_ns, __ATOMIC_RELAXED);
+    throttle_charge(bucket, (int64_t)cost_ns, false);
+    return cost_ns;
+}
+
 void throttle_probe_honoured(struct throttle_bucket *bucket, uint64_t waited_ns) {
     add_within(&bucket->probe_credit_ns, -(int64_t)waited_ns, -(int64_t)THROTTLE_PROBE_CREDIT_NS_MAX, 0);
 }

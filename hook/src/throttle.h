@@ -32,6 +32,8 @@
 #define THROTTLE_AHEAD_NS_HIGH (4 * THROTTLE_MS)
 /* Nor more launches than that: each may turn out to be hundreds of times longer than it was. */
 #define THROTTLE_AHEAD_LAUNCHES 128u
+/* Who is gone is found so much later at most while others come, and may have worked until then. */
+#define THROTTLE_DEPARTED_NS_MAX (1000 * THROTTLE_MS)
 /* What was never measured counts as this much until it is. */
 #define THROTTLE_UNKNOWN_NS (2 * THROTTLE_MS)
 /* Gaps between kernels of a high-priority task are not filled with kernels that may be long. */
@@ -81,7 +83,8 @@ struct throttle_bucket {
     uint64_t busy_until_ns;     /* work of any process is on the card, as far as known */
     uint64_t work_end_ns;       /* when all that low-priority processes have outstanding is done; expires by itself */
     uint64_t waiting_ns;        /* since then a process with nothing outstanding waits for its turn; the longest of them */
-    uint64_t reserved[52];
+    uint64_t departed_ns;       /* until then processes that are gone have paid for what nobody measured */
+    uint64_t reserved[51];
 };
 _Static_assert(sizeof(struct throttle_bucket) == 512, "the usage file reserves 64 words");
 
@@ -159,6 +162,8 @@ void throttle_extend(struct throttle_bucket *bucket, const struct throttle_limit
                      uint64_t now_ns);
 /* Less is outstanding than was reserved. */
 void throttle_release(struct throttle_bucket *bucket, uint64_t unused_ns, uint64_t now_ns);
+/* A process is gone, and since that moment it had work on the card that was never measured before. Returns what it pays. */
+uint64_t throttle_depart(struct throttle_bucket *bucket, uint64_t since_ns, uint64_t now_ns);
 /* Negative costs give back: a launch is charged its learned cost, the batch the difference to what it took. */
 void throttle_charge(struct throttle_bucket *bucket, int64_t cost_ns, bool borrowed);
 uint64_t throttle_attribute(struct throttle_ledger *ledger, const struct throttle_span *span);

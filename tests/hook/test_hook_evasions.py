@@ -37,6 +37,7 @@ def check(given: tuple[str, str], expected: float, *, quota: float = 0.1, error:
         "contexts",
         "streams_die",
         "many_streams",
+        "small_fills",
         "host_functions",
         "capture_left_open",
         "held_back",
@@ -50,3 +51,9 @@ def test_work_of_all_shapes_is_paid(way: str) -> None:
 def test_threads_that_share_a_stream_pay() -> None:
     """One thread's launches are no other container's time, and none passes beside what is measured."""
     check(("attack_evade", "how=one_stream threads=4 until_ms=1000"), 0.9, quota=0.9, error=0.03)
+
+
+@pytest.mark.parametrize("end", ["wait", "exit", "kill"])
+def test_who_is_gone_has_paid(end: str) -> None:
+    """A process for each kernel of 100 ms, which nobody has seen before."""
+    check(("attack_short", f"end={end} kernel_us=100000 until_ms=3000"), 0.1, error=0.03)

@@ -30,7 +30,16 @@ HALF = replace(CONTAINER, core_quota=0.5)
 IDEA = building.ROOT / "tests/hook/ideas/neighbours_looks.c"
 SOURCES = [
     building.HOOK / f"src/{name}.c"
-    for name in ("neighbours", "believed", "region", "region_cards", "region_files", "region_limits", "region_slots")
+    for name in (
+        "neighbours",
+        "believed",
+        "region",
+        "region_cards",
+        "region_files",
+        "region_limits",
+        "region_slots",
+        "throttle",
+    )
 ]
 SOURCES.append(building.HOOK / "src/quota.c")
 MS = 1_000_000

@@ -26,6 +26,7 @@ SOURCES = {
         "region_cards",
         "neighbours",
         "believed",
+        "throttle",
     ],
     "quota_simulation": ["quota"],
 }
