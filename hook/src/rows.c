@@ -90,6 +90,7 @@ void row_begin(const struct submission *submission, struct batch *batch) {
     row->end_ns = batch->unmeasured ? stream->sampled_ns : stream->work_end_ns;
     stream->work_end_ns += left_ns;
     stream->row_granted_ns = left_ns;
+    stream->row_thread = streams_this_thread();
     __atomic_store_n(&stream->row_gate, submission->gate, __ATOMIC_RELEASE);
 }
 
@@ -106,6 +107,8 @@ void row_end(struct stream *stream) {
     stream->row_gate = NULL;
     /* What they took together says nothing of one of them. */
     if (__atomic_exchange_n(&stream->row_mixed, 0, __ATOMIC_RELAXED)) batch->key = 0;
+    /* The last one may be counted and not launched yet: behind the batch's end, if another thread ends it now. */
+    if (launches > 0 && stream->row_thread != streams_this_thread()) batch->ambiguous = true;
     batch->launches += launches;
     batch->learned_ns += used_ns;
     stream_count(stream, launches);

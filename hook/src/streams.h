@@ -54,6 +54,7 @@ struct stream {
     uint32_t row_serial;        /* changes when a row ends */
     uint32_t row_mixed;         /* not all of its launches are of one kernel */
     uint64_t row_granted_ns;
+    uint64_t row_thread;        /* that launches them */
     uint64_t row_used;          /* launches and time together, see rows.c */
     struct gate *row_gate;
     struct known_cost known[KNOWN_COSTS];

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import building
 import pytest
-from agent import make_region
+from agent import make_neighbours, make_region
+from contention import MEMORY_BYTES, launcher_program
 from simulation import Simulation
 
 from egpu_runtime.agent.region import CardLimits
@@ -57,3 +59,19 @@ def test_threads_that_share_a_stream_pay() -> None:
 def test_who_is_gone_has_paid(end: str) -> None:
     """A process for each kernel of 100 ms, which nobody has seen before."""
     check(("attack_short", f"end={end} kernel_us=100000 until_ms=3000"), 0.1, error=0.03)
+
+
+@pytest.mark.parametrize("threads", [2, 4])
+def test_threads_that_share_a_stream_take_nothing_of_a_neighbour(threads: int) -> None:
+    """A launch that another thread has counted and not yet made lies behind the batch's end: kernels looked short."""
+    words = f"how=one_stream threads={threads} until_ms=2000"
+    program: Path = building.client("attack_evade", *FLAGS)
+    limits = CardLimits(uuid=UUID, memory_quota_bytes=MEMORY_BYTES, core_quota=0.5)
+    with Simulation(clock="virtual", env={"EGPU_SIM_CONTEXT_MIB": "1"}, start=3) as sim:
+        regions = make_neighbours(sim.folder / "regions", [limits, limits], memory_bytes=MEMORY_BYTES)
+        sim.start([program, *words.split()], hook=True, region=regions[0].path, rank=0)
+        honest = sim.start([launcher_program(), "until_ms=2000"], hook=True, region=regions[1].path, rank=1)
+        observer = sim.start([launcher_program(), "observe_ms=500", "until_ms=2000"], rank=2)
+        first, last = (json.loads(line) for line in sim.wait(observer, seconds=SECONDS_MAX)[0].splitlines())
+    passed_ns = last["at_ns"] - first["at_ns"]
+    assert (last[str(honest.pid)] - first[str(honest.pid)]) / passed_ns == pytest.approx(0.5, abs=0.02)
