@@ -1,13 +1,16 @@
 #define _GNU_SOURCE
 #include "region_files.h"
 
+#include "clock.h"
+
 #include <sched.h>
 #include <string.h>
 #include <time.h>
 
 enum {
     COPY_COUNT = 8,     /* a copy is written over only after this many further changes: readers hold one for microseconds */
-    PAUSE_NS = 1000000,
+    PAUSE_NS = 1000000, /* a millisecond */
+    MILLISECONDS_PER_SECOND = 1000,
     READ_TRIES_MAX = 64 /* then the last good copy stays: an agent that died while it wrote must not hold up anyone */
 };
 
@@ -36,14 +39,21 @@ static bool readable(const struct egpu_limits *limits) {
            limits->card_count <= EGPU_CARD_COUNT_MAX;
 }
 
+static uint64_t real_milliseconds(void) {
+    struct timespec now;
+    clock_read(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * MILLISECONDS_PER_SECOND + (uint64_t)now.tv_nsec / PAUSE_NS;
+}
+
+/* Waited for by the clock: on a busy machine a pause or a yield may take any time. */
 bool limits_begin(const struct egpu_limits *limits, int milliseconds) {
     limits_file = limits;
     struct egpu_limits *first = &limits_copies[0];
-    bool whole = region_copy_whole(first, limits, sizeof *limits, &limits->generation);
-    for (; !whole && milliseconds > 0; milliseconds--) {
+    uint64_t until = real_milliseconds() + (uint64_t)milliseconds;
+    bool whole;
+    while (!(whole = region_copy_whole(first, limits, sizeof *limits, &limits->generation)) &&
+           __atomic_load_n(&limits->magic, __ATOMIC_RELAXED) == EGPU_LIMITS_MAGIC && real_milliseconds() < until)
         nanosleep(&(struct timespec){.tv_nsec = PAUSE_NS}, NULL);
-        whole = region_copy_whole(first, limits, sizeof *limits, &limits->generation);
-    }
     if (!whole || !readable(first))
         return false;
     __atomic_store_n(&limits_now, first, __ATOMIC_RELEASE);
