@@ -84,17 +84,18 @@ static bool take_seen(int card, uint64_t bytes, const struct source *source) {
 
 /* Before anything is refused: what the dead held, what the driver has for the living, and what pools only keep. */
 static bool find_room(int card, uint32_t memory_class, uint64_t bytes, const struct source *source) {
-    bool reaped = region_reap() > 0;
+    (void)region_reap();
     /* Also after the dead were found: what they shared is somebody else's now. */
-    bool less = true_up_all(card);
-    if (((reaped || less) && try_reserve(card, memory_class, bytes)) || take_seen(card, bytes, source))
+    true_up_all(card);
+    /* Whatever was found here: another process that was refused at the same time may have found the dead first. */
+    if (try_reserve(card, memory_class, bytes) || take_seen(card, bytes, source))
         return true;
     uint64_t wanted_bytes = lacking(card, bytes);
     if (wanted_bytes == 0 || !pools_give_up(card, wanted_bytes))
         return false;
     /* What pools had beyond what they keep was charged as seen. */
     if (lacking(card, bytes) > 0)
-        (void)true_up_all(card);
+        true_up_all(card);
     return try_reserve(card, memory_class, bytes);
 }
 
@@ -136,7 +137,10 @@ static bool try_reserve_host(int card, uint64_t bytes) {
 
 /* A card that is none of ours, or a broken region, refuses the card's memory but not the host's. */
 CUresult charge_reserve_host(int card, uint64_t bytes) {
-    if (card < 0 || try_reserve_host(card, bytes) || (region_reap() > 0 && try_reserve_host(card, bytes)))
+    if (card < 0 || try_reserve_host(card, bytes))
+        return CUDA_SUCCESS;
+    (void)region_reap();
+    if (try_reserve_host(card, bytes))
         return CUDA_SUCCESS;
     count_refusal(card);
     return CUDA_ERROR_OUT_OF_MEMORY;

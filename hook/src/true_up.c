@@ -70,29 +70,26 @@ static void find_all(int card, const struct egpu_slot *slots, struct look *looks
     free(list);
 }
 
-bool true_up_all(int card) {
+void true_up_all(int card) {
     struct egpu_slot *slots = region_slots();
     uint32_t count = region_slot_count();
     struct look *looks = slots == NULL || region_slot() == NULL ? NULL : calloc(count, sizeof *looks);
     if (looks == NULL)
-        return false;
+        return;
     for (uint32_t index = 0; index < count; index++)
         looks[index] = look_at(&slots[index]);
     find_all(card, slots, looks, count);
-    bool less = false;
     if (region_lock()) {
-        uint64_t before = region_card_usage(card)->charged_bytes, now = clock_now_ns();
+        uint64_t now = clock_now_ns();
         for (uint32_t index = 0; index < count; index++) {
             if (looks[index].pid == 0)
                 continue;
             apply_agents(card, &slots[index]);
             apply(card, &slots[index], &looks[index], now);
         }
-        less = region_card_usage(card)->charged_bytes < before;
         region_unlock();
     }
     free(looks);
-    return less;
 }
 
 void true_up_soon(int card) {
@@ -110,7 +107,7 @@ static void all_sometimes(int card, uint64_t now) {
     /* Who left gives back its charge a moment before the driver finds it gone, so there is a second look soon. */
     uint64_t stamp = last == 0 && now > TRUE_UP_PERIOD_NS ? now - TRUE_UP_PERIOD_NS + TRUE_UP_AGAIN_NS : now;
     if (__atomic_compare_exchange_n(&usage->seen_all_ns, &last, stamp, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
-        (void)true_up_all(card);
+        true_up_all(card);
 }
 
 static void own_now(int card, struct egpu_slot *slot, bool agents, uint64_t now) {

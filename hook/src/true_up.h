@@ -3,9 +3,8 @@
 #define TRUE_UP_H
 #include <stdbool.h>
 
-/* Every process of the container on a card: by libnvidia-ml where that knows this process, and by what the agent wrote.
- * true: the container's charge is less than before. */
-bool true_up_all(int card);
+/* Every process of the container on a card: by libnvidia-ml where that knows this process, and by what the agent wrote. */
+void true_up_all(int card);
 /* The same at most once a period for the whole container, and this process alone once a period of its own. A process that
  * is making its first context knows itself only afterwards, and leaves the look to others. */
 void true_up_sometimes(int card, bool is_context);
