@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "graphs.h"
+#include "memory.h"
 #include "simulated.h"
 
 /* Memory that a stream waits for may be written by a processor or by another process: nobody tells, so it is looked at. */
@@ -23,6 +24,7 @@ static pthread_mutex_t starting = PTHREAD_MUTEX_INITIALIZER;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t attached = PTHREAD_COND_INITIALIZER;
 static struct host_work *first;
+static unsigned conditions; /* among them; read without the lock */
 static bool running; /* the thread is there; under `starting`, as is */
 static bool ready;   /* that it takes part in the clock */
 
@@ -31,6 +33,7 @@ void sim_host_functions_forked(void)
     pthread_mutex_init(&starting, NULL);
     pthread_mutex_init(&lock, NULL);
     first = NULL;
+    conditions = 0;
     running = false;
     ready = false;
 }
@@ -45,8 +48,12 @@ static struct host_work *take(uint64_t *wake_ns)
 {
     struct host_work *found = NULL;
     uint64_t completed;
+    /* Before the card's lock, as an allocation takes the two: what happens may be a word of memory. */
+    bool entered = __atomic_load_n(&conditions, __ATOMIC_ACQUIRE) > 0;
 
     *wake_ns = SIM_NEVER;
+    if (entered)
+        memory_enter();
     sim_lock();
     sim_advance(sim_now());
     pthread_mutex_lock(&lock);
@@ -54,7 +61,7 @@ static struct host_work *take(uint64_t *wake_ns)
         struct host_work *work = *link;
         bool begun = sim_point_done(work->before, &completed);
 
-        if (begun && (work->happen == NULL || work->happen(work->data))) {
+        if (begun && (work->happen == NULL || (entered && work->happen(work->data)))) {
             found = work;
             *link = work->next;
         } else {
@@ -66,6 +73,8 @@ static struct host_work *take(uint64_t *wake_ns)
     }
     pthread_mutex_unlock(&lock);
     sim_unlock();
+    if (entered)
+        memory_leave();
     return found;
 }
 
@@ -76,9 +85,10 @@ static uint64_t host_key(void)
 
 static void run(struct host_work *work)
 {
-    if (work->happen != NULL)
+    if (work->happen != NULL) {
         free(work->data);
-    else if (work->function != NULL)
+        __atomic_fetch_sub(&conditions, 1, __ATOMIC_RELEASE);
+    } else if (work->function != NULL)
         work->function(work->data);
     else
         work->callback(work->stream, CUDA_SUCCESS, work->data);
@@ -155,6 +165,8 @@ static CUresult submit(struct sim_stream *stream, struct host_work *work)
     work->point = sim_enqueue(context->card, SIM_HOST, 0, after);
     stream->tail = work->point;
     context->latest = work->point;
+    if (work->happen != NULL)
+        __atomic_fetch_add(&conditions, 1, __ATOMIC_RELEASE);
     pthread_mutex_lock(&lock);
     for (struct host_work **link = &first;; link = &(*link)->next)
         if (*link == NULL) {

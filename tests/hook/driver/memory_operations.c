@@ -73,16 +73,14 @@ static bool holds(const struct value *value)
     }
 }
 
+/* With memory entered. */
 static bool happen(void *argument)
 {
     const struct value *value = argument;
-    bool known;
+    bool known = reachable(value);
 
-    memory_enter();
-    known = reachable(value);
     if (known && !is_wait(value->type))
         write_word(value);
-    memory_leave();
     return !known || !is_wait(value->type) || holds(value);
 }
 
