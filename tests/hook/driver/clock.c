@@ -13,7 +13,7 @@
 #define WATCH_NS UINT64_C(50000000)
 #define WATCHERS_PER_INTERVAL 16
 /* Looks in a row at a sleeping holder of an unmoved clock before it loses the token. */
-#define STALLED_LOOKS_MAX 2
+#define STALLED_LOOKS_MAX 3
 #define WALL_WAIT_NS_MAX UINT64_C(5000000)
 #define ORDER_THREADS_MAX UINT64_C(0x10000)
 
@@ -137,31 +137,40 @@ void sim_dispatch(void)
         sim_futex_wake(&state->participant[best].go, 1);
 }
 
-static bool holder_sleeps(const struct sim_state *state)
+static bool sleeps(int pid, int tid)
 {
-    const struct sim_participant *holder = &state->participant[state->holder - 1];
     uint64_t start_time;
     char path[64];
     char letter;
 
-    snprintf(path, sizeof(path), "/proc/%d/task/%d/stat", holder->pid, holder->tid);
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/stat", pid, tid);
     return !sim_status_read(path, &letter, &start_time) || letter == 'S';
 }
 
 /* Now and then a waiter looks whether the run still moves: the holder may have died, or sleep outside the driver
- * (in a join, on a pipe): then it takes no part until its next call. */
+ * (in a join, on a pipe): then it takes no part until its next call. Whether it sleeps is asked without the lock, for
+ * which it might be waiting. */
 static void watch(uint64_t *progress, int *looks)
 {
     struct sim_state *state = sim_state();
+    struct sim_participant holder = {0};
+    uint64_t seen;
 
     sim_lock();
     sim_reap();
     if (state->holder == 0)
         sim_dispatch();
-    if (*progress != state->progress) {
-        *progress = state->progress;
+    seen = state->progress;
+    if (state->holder != 0)
+        holder = state->participant[state->holder - 1];
+    sim_unlock();
+    if (*progress != seen)
         *looks = 0;
-    } else if (state->holder != 0 && holder_sleeps(state) && ++*looks >= STALLED_LOOKS_MAX) {
+    *progress = seen;
+    if (holder.pid == 0 || !sleeps(holder.pid, holder.tid) || ++*looks < STALLED_LOOKS_MAX)
+        return;
+    sim_lock();
+    if (state->progress == seen && state->holder != 0 && state->participant[state->holder - 1].tid == holder.tid) {
         state->stalls++;
         free_place(state, state->holder - 1);
         sim_dispatch();
