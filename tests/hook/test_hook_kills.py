@@ -58,7 +58,7 @@ def check(given: Loop, expected: int) -> None:
         for victim in victims:
             sim.kill(victim)
         assert sim.wait(survivor, seconds=RUN_SECONDS_MAX) == ["left 0\n"]
-        # The dead are found by the first who needs their share, and at the latest a while later; the neighbour has none.
+        # The dead are found by the first who needs their share, or a while later; the neighbour has none.
         words = ["context", f"alloc:{QUOTA_BYTES - CONTEXT_BYTES}", "free:0"]
         said = sim.run([building.client("quota", "-lcuda"), *words], hook=True, region=own.path)
         assert said.splitlines() == ["init 0", "context 0", "alloc 0", "free 0"]
