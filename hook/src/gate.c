@@ -7,6 +7,7 @@
 #include "batches.h"
 #include "clock.h"
 #include "neighbours.h"
+#include "overdue.h"
 #include "oversubscription.h"
 #include "surroundings.h"
 
@@ -17,9 +18,6 @@
 #define REAP_NS 50000ull
 #define WAY_PARTS 8
 #define UNKNOWN_NS_MAX THROTTLE_MS
-#define GUESSED_PARTS 50
-#define GUESSED_AT_ONCE_NS (20 * THROTTLE_MS) /* a launching thread that has to wait for a processor is no cheat */
-#define GUESSED_NS_MAX (200 * THROTTLE_MS)
 #define ROW_NS_LOW 50000ull       /* of the millisecond that high may have to wait */
 
 static struct gate *gates[EGPU_CARD_COUNT_MAX];
@@ -106,6 +104,8 @@ static struct throttle_ask ask_now(struct gate *gate, struct gate_pass *pass, ui
     ask.ahead_launches = gate->launches;
     ask.head_ns = gate->head_ns;
     ask.ahead_unknown = gate->unknown > 0;
+    ask.overdue_ns = gate->overdue_ns;
+    ask.patience_ns = overdue_patience_ns(gate);
     pthread_mutex_unlock(&gate->lock);
     return ask;
 }
@@ -141,6 +141,7 @@ static void wait_in_gate(struct gate *gate, const struct surroundings *around, c
                          const struct throttle_ask *ask) {
     if (around->page) store(&around->page->wanting_until_ns, decision->until_ns + PAGE_MARGIN_NS);
     if (batches_reap(gate, true)) return; /* what was learned may change the answer */
+    overdue_charge(gate, around, ask->now_ns);
     uint64_t wake_ns = publish(gate, around, ask->now_ns, decision->until_ns);
     clock_sleep_until(wake_ns);
     uint64_t waited_ns = clock_now_ns() - ask->now_ns;
@@ -164,7 +165,12 @@ static void take(struct gate *gate, const struct surroundings *around, struct ga
     pass->learned_ns = entry->cost_ns;
     pass->longest_ns = costs_longest(entry, entry->cost_ns);
     pass->clean_wanted = costs_due(entry, pass->now_ns) || pass->probe;
-    if (gate->launches == 0) store(&gate->head_ns, pass->learned_ns);
+    if (gate->launches == 0) {
+        store(&gate->head_ns, pass->learned_ns);
+        overdue_begin(gate, around, pass->now_ns);
+    }
+    gate->late += decision->late;
+    gate->borrowed = pass->borrowed;
     __atomic_store_n(&gate->launches, gate->launches + 1, __ATOMIC_RELAXED); /* Looked at without the lock. */
     gate->ahead_ns += pass->learned_ns;
     __atomic_store_n(&gate->unknown, gate->unknown + (pass->learned_ns == 0), __ATOMIC_RELAXED);
@@ -256,18 +262,6 @@ uint64_t gate_row_ns(struct gate *gate, const struct gate_pass *pass) {
     return limits->priority == THROTTLE_LOW ? ROW_NS_LOW : BATCH_NS;
 }
 
-/* A kernel may have been longer than learned meanwhile, and nobody saw it: for GUESSED_PARTS times as long that cannot
- * happen again, so what a tenant gains by it is a fiftieth of the time. */
-void gate_guessed(struct gate *gate, uint64_t now_ns, uint64_t unknown_ns) {
-    uint64_t before_ns = load(&gate->exact_until_ns), after_ns;
-    uint64_t earliest_ns = now_ns - least(now_ns, GUESSED_AT_ONCE_NS * GUESSED_PARTS);
-    do after_ns = most(before_ns, earliest_ns) + least(unknown_ns, GUESSED_NS_MAX) * GUESSED_PARTS;
-    while (!__atomic_compare_exchange_n(&gate->exact_until_ns, &before_ns, after_ns, true, __ATOMIC_RELAXED,
-                                        __ATOMIC_RELAXED));
-}
-
-bool gate_measures_exactly(struct gate *gate, uint64_t now_ns) { return now_ns < load(&gate->exact_until_ns); }
-
 void gate_grant(struct gate *gate, const struct gate_pass *pass, uint64_t cost_ns) {
     struct surroundings around;
     surroundings_look(gate, &around);
@@ -322,8 +316,9 @@ static void learn(struct gate *gate, const struct gate_batch *batch, uint64_t co
     if (gate->ledger.surprised) costs_surprise(entry, cost_ns / batch->launches);
     if (gate->ledger.doubtful) costs_doubt(entry);
     if (batch->unclear) return;
-    uint64_t each_ns = batch->span.elapsed_ns / batch->launches;
     bool clean = !batch->span.contended;
+    uint64_t ours_ns = batch->span.elapsed_ns;
+    uint64_t each_ns = ours_ns / batch->launches;
     /* The first launch on an empty stream pays the way to the card: that is little reason to think the kernel slower. */
     bool on_its_way = batch->idle_start && batch->span.elapsed_ns <= entry->cost_ns * batch->launches + GAP_NS;
     if (on_its_way && entry->clean_ns && each_ns > entry->cost_ns)
@@ -353,6 +348,7 @@ uint64_t gate_finish(struct gate *gate, const struct gate_batch *batch, uint64_t
     if (batch->idle_start && span.learned_ns && cost_ns > span.learned_ns && cost_ns <= span.learned_ns + GAP_NS)
         cost_ns = span.learned_ns;
     remove_ahead(gate, batch->learned_ns, batch->launches, batch->unknown);
+    overdue_begin(gate, &around, now_ns);
     store(&gate->head_ns, least(next_learned_ns, gate->ahead_ns));
     uint64_t behind_ns = gate->ahead_ns - gate->head_ns, expected_ns = gate->work_end_ns;
     gate->work_end_ns = least(most(gate->work_end_ns, now_ns + behind_ns), now_ns + gate->ahead_ns);

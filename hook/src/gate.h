@@ -29,6 +29,12 @@ struct gate {
     uint64_t probe_period_ns;
     uint64_t exact_until_ns; /* each launch is followed by an event, see gate_guessed */
     uint64_t reap_at_ns;     /* finished batches are looked for then */
+    uint64_t overdue_ns;     /* charged beyond ahead_ns, because the oldest work runs longer than that */
+    uint64_t running_ns;     /* the oldest work has run for so long, when that is worth telling before it ends */
+    uint64_t overdue_since_ns, overdue_others_ns; /* the oldest work became that, and what others had been charged */
+    bool overdue_borrowed, borrowed; /* so was the last pass */
+    pthread_t submitter;     /* of the oldest work, or who saw the end of what was before it */
+    uint32_t late;           /* launches that passed late beside the oldest work */
     uint32_t launches;       /* not known to be finished */
     uint32_t unknown;        /* of those, never measured */
     uint32_t probing;

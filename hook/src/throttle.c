@@ -232,6 +232,7 @@ struct throttle_decision throttle_decide(struct throttle_bucket *bucket, const s
     uint64_t now_ns = ask->now_ns;
     struct throttle_decision pass = {.reason = THROTTLE_PASS, .until_ns = now_ns};
     bool patient = now_ns < ask->since_ns + THROTTLE_WAIT_NS_MAX;
+    bool own_patient = now_ns < ask->since_ns + most(ask->patience_ns, THROTTLE_WAIT_NS_MAX);
     throttle_refill(bucket, limits, now_ns);
     /* Until it asks again, however late its thread comes; unless it passes. */
     __atomic_store_n(&bucket->wanted_ns, UINT64_MAX, __ATOMIC_RELAXED);
@@ -241,17 +242,19 @@ struct throttle_decision throttle_decide(struct throttle_bucket *bucket, const s
     }
     if (throttle_limited(limits)) {
         int64_t tokens_ns = load(&bucket->tokens_ns);
-        /* This wait needs no patience: it is as long as the debt and ends without anybody's help. */
-        if (tokens_ns <= 0 && limits->policy == THROTTLE_HARD)
+        /* This wait needs no patience: it is as long as the debt and ends without anybody's help, unless the debt is of
+         * work that runs and may wait for this launch. */
+        if (tokens_ns <= 0 && tokens_ns + (int64_t)ask->overdue_ns > 0 && !own_patient) pass.late = true;
+        else if (tokens_ns <= 0 && limits->policy == THROTTLE_HARD)
             return wait_for_tokens(limits, tokens_ns, now_ns, THROTTLE_WAIT_QUOTA);
-        if (tokens_ns <= 0 && entitled_peer(limits, ask, peers, count))
+        else if (tokens_ns <= 0 && entitled_peer(limits, ask, peers, count))
             return wait_for_tokens(limits, tokens_ns, now_ns, THROTTLE_WAIT_ENTITLED);
-        pass.borrowed = tokens_ns <= 0;
+        pass.borrowed = tokens_ns <= 0 && limits->policy == THROTTLE_SOFT;
     }
     if (patient && probe_in_the_way(bucket, limits, ask, peers, count))
         return wait_until(THROTTLE_WAIT_PROBE, now_ns + THROTTLE_POLL_NS / 2, now_ns);
     if (too_far_ahead(bucket, limits, ask)) {
-        if (patient) return wait_for_own_work(bucket, limits, ask);
+        if (own_patient) return wait_for_own_work(bucket, limits, ask);
         pass.late = true;
     }
     __atomic_store_n(&bucket->wanted_ns, now_ns, __ATOMIC_RELAXED);

@@ -15,6 +15,8 @@
 
 /* Waits for others end here and the launch passes: a collective over several cards would hang for ever otherwise. */
 #define THROTTLE_WAIT_NS_MAX (200 * THROTTLE_MS)
+/* Waits for own work that turns out to be long: what passes beside it may be as long. */
+#define THROTTLE_OWN_NS_MAX (3200 * THROTTLE_MS)
 /* A wait for tokens ends by itself; it is cut into slices so that a changed quota is seen. */
 #define THROTTLE_SLICE_NS_MAX (20 * THROTTLE_MS)
 /* After the tokens ran out so many are gathered first: small kernels then go in rows, which are measured exactly, where
@@ -113,6 +115,8 @@ struct throttle_ask {
     uint64_t since_ns;       /* when this launch first asked */
     uint64_t ahead_ns;       /* learned cost of our work not finished, less the progress of its first batch */
     uint64_t head_ns;        /* cost of the batch that runs now */
+    uint64_t overdue_ns;     /* charged because it runs longer than that */
+    uint64_t patience_ns;    /* with own work; THROTTLE_WAIT_NS_MAX or more */
     uint32_t ahead_launches;
     uint32_t index;
     bool ahead_unknown;      /* something outstanding was never measured */
