@@ -144,9 +144,10 @@ static void wait_in_gate(struct gate *gate, const struct surroundings *around, c
     overdue_charge(gate, around, ask->now_ns);
     uint64_t wake_ns = publish(gate, around, ask->now_ns, decision->until_ns);
     clock_sleep_until(wake_ns);
-    uint64_t waited_ns = clock_now_ns() - ask->now_ns;
-    if (decision->reason == THROTTLE_WAIT_PROBE && !ask->probing) throttle_probe_honoured(around->bucket, waited_ns);
-    surroundings_waited(gate, around, decision->reason, waited_ns);
+    uint64_t woken_ns = clock_now_ns();
+    if (decision->reason == THROTTLE_WAIT_PROBE && !ask->probing)
+        throttle_probe_honoured(around->bucket, woken_ns - ask->now_ns);
+    surroundings_waited(gate, around, decision->reason, ask->now_ns, woken_ns);
     batches_reap(gate, true);
 }
 
@@ -225,6 +226,7 @@ void gate_enter(struct gate *gate, uint64_t key, uint32_t own, struct gate_pass 
         surroundings_look_at(gate, &around, pass->now_ns);
         ask.since_ns = since_ns;
         ask.index = around.index;
+        ask.floods = throttle_floods(around.peers, around.count, pass->now_ns);
         decision = throttle_decide(around.bucket, &around.limits, &ask, around.peers, around.count);
         if (decision.reason == THROTTLE_PASS && !pass->probe && probe_begins(gate, &around, pass, pass->now_ns)) {
             pass->probe = true;
@@ -375,12 +377,13 @@ void gate_yield(struct gate *gate) {
     uint64_t since_ns = clock_now_ns(), now_ns = since_ns;
     while (now_ns < since_ns + THROTTLE_WAIT_NS_MAX) {
         surroundings_look(gate, &around);
-        if (around.limits.priority == THROTTLE_HIGH || !throttle_high_has_work(around.peers, around.count, now_ns)) return;
+        if (around.limits.priority == THROTTLE_HIGH) return;
+        if (!throttle_high_has_work(around.bucket, around.peers, around.count, now_ns)) return;
         batches_reap(gate, true);
         clock_sleep_until(publish(gate, &around, now_ns, now_ns + THROTTLE_POLL_NS));
-        uint64_t waited_ns = clock_now_ns() - now_ns;
-        surroundings_waited(gate, &around, THROTTLE_WAIT_PRIORITY, waited_ns);
-        now_ns += waited_ns;
+        uint64_t woken_ns = clock_now_ns();
+        surroundings_waited(gate, &around, THROTTLE_WAIT_PRIORITY, now_ns, woken_ns);
+        now_ns = woken_ns;
     }
 }
 

@@ -36,6 +36,6 @@ bool surroundings_active(struct gate *gate, const struct surroundings *around, u
 void surroundings_tell(struct gate *gate, const struct surroundings *around, uint64_t now_ns, uint64_t busy_until_ns);
 /* Counted for the container and for the process. */
 void surroundings_waited(struct gate *gate, const struct surroundings *around, enum throttle_reason reason,
-                         uint64_t waited_ns);
+                         uint64_t from_ns, uint64_t to_ns);
 
 #endif

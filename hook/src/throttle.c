@@ -99,14 +99,44 @@ static struct throttle_decision wait_until(enum throttle_reason reason, uint64_t
     return (struct throttle_decision){.reason = reason, .until_ns = least(most(until_ns, earliest_ns), latest_ns)};
 }
 
+/* Who may use half of the card may keep others waiting half of the time, and half of the rest, for short work holds them
+ * up for longer than it takes: a page that claims more is not believed. */
+static void refill_high_credit(struct throttle_bucket *bucket, const struct throttle_peer *peers, int count,
+                               uint64_t now_ns) {
+    uint64_t before = __atomic_load_n(&bucket->high_refilled_ns, __ATOMIC_RELAXED), parts = 0;
+    for (int each = 0; each < count; each++)
+        if (peers[each].limits.priority == THROTTLE_HIGH && throttle_limited(&peers[each].limits))
+            parts += peers[each].limits.core_quota;
+    if (parts == 0 || (before >= now_ns && before - now_ns < THROTTLE_WAIT_NS_MAX)) return;
+    if (!__atomic_compare_exchange_n(&bucket->high_refilled_ns, &before, now_ns, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+        return;
+    uint64_t passed_ns = before == 0 || before > now_ns ? 0 : least(now_ns - before, 60000 * THROTTLE_MS);
+    parts = (least(parts, THROTTLE_QUOTA_WHOLE) + THROTTLE_QUOTA_WHOLE) / 2;
+    uint64_t earned_ns = before == 0 ? THROTTLE_HIGH_CREDIT_NS_MAX : part_of(passed_ns, (uint32_t)parts);
+    add_within(&bucket->high_credit_ns, (int64_t)earned_ns, 0, (int64_t)THROTTLE_HIGH_CREDIT_NS_MAX);
+}
+
+/* Threads and processes wait side by side: what one has paid for the others need not. */
+void throttle_high_honoured(struct throttle_bucket *bucket, uint64_t from_ns, uint64_t to_ns) {
+    uint64_t paid_ns = __atomic_load_n(&bucket->high_honoured_ns, __ATOMIC_RELAXED);
+    if (paid_ns >= to_ns && paid_ns - to_ns < THROTTLE_WAIT_NS_MAX) return;
+    if (!__atomic_compare_exchange_n(&bucket->high_honoured_ns, &paid_ns, to_ns, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+        return;
+    uint64_t start_ns = paid_ns > to_ns ? from_ns : most(paid_ns, from_ns);
+    add_within(&bucket->high_credit_ns, -(int64_t)(to_ns - start_ns), -(int64_t)THROTTLE_HIGH_CREDIT_NS_MAX, 0);
+}
+
 /* A high-priority container without tokens may not run either: what it leaves is for the low ones. */
-bool throttle_high_has_work(const struct throttle_peer *peers, int count, uint64_t now_ns) {
+bool throttle_high_has_work(struct throttle_bucket *bucket, const struct throttle_peer *peers, int count,
+                            uint64_t now_ns) {
+    refill_high_credit(bucket, peers, count, now_ns);
     for (int each = 0; each < count; each++) {
         const struct throttle_peer *peer = &peers[each];
-        if (peer->limits.priority != THROTTLE_HIGH) continue;
+        bool limited = throttle_limited(&peer->limits);
+        if (peer->limits.priority != THROTTLE_HIGH || (limited && load(&bucket->high_credit_ns) <= 0)) continue;
         if (peer->busy_until_ns > now_ns) return true;
         bool claims = throttle_active(peer, now_ns) || peer->hold_until_ns > now_ns;
-        if (claims && (!throttle_limited(&peer->limits) || has_tokens(peer, now_ns))) return true;
+        if (claims && (!limited || has_tokens(peer, now_ns))) return true;
     }
     return false;
 }
@@ -149,8 +179,15 @@ static uint64_t outstanding_ns(const struct throttle_bucket *bucket, uint64_t no
     return __atomic_load_n(&bucket->busy_until_ns, __ATOMIC_RELAXED) > now_ns ? end_ns - now_ns : 0;
 }
 
-static uint64_t ahead_bound_ns(const struct throttle_limits *limits) {
-    return limits->priority == THROTTLE_LOW ? THROTTLE_AHEAD_NS_LOW : THROTTLE_AHEAD_NS_HIGH;
+static uint64_t ahead_bound_ns(const struct throttle_limits *limits, const struct throttle_ask *ask) {
+    return limits->priority == THROTTLE_LOW ? THROTTLE_AHEAD_NS_LOW / (1 + ask->floods) : THROTTLE_AHEAD_NS_HIGH;
+}
+
+uint32_t throttle_floods(const struct throttle_peer *peers, int count, uint64_t now_ns) {
+    uint32_t floods = 0;
+    for (int each = 0; each < count; each++)
+        floods += peers[each].limits.priority == THROTTLE_LOW && throttle_active(&peers[each], now_ns);
+    return floods;
 }
 
 static bool extend(struct throttle_bucket *bucket, uint64_t cost_ns, uint64_t now_ns, uint64_t bound_ns) {
@@ -163,7 +200,7 @@ static bool extend(struct throttle_bucket *bucket, uint64_t cost_ns, uint64_t no
 bool throttle_reserve(struct throttle_bucket *bucket, const struct throttle_limits *limits,
                       const struct throttle_ask *ask, uint64_t cost_ns, bool late) {
     if (limits->priority == THROTTLE_HIGH) return true;
-    uint64_t bound_ns = late ? UINT64_MAX : ahead_bound_ns(limits);
+    uint64_t bound_ns = late ? UINT64_MAX : ahead_bound_ns(limits, ask);
     if (!extend(bucket, cost_ns ? cost_ns : THROTTLE_UNKNOWN_NS, ask->now_ns, bound_ns)) return false;
     uint64_t ours_ns = ask->since_ns;
     __atomic_compare_exchange_n(&bucket->waiting_ns, &ours_ns, 0, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
@@ -210,12 +247,12 @@ static bool too_far_ahead(const struct throttle_bucket *bucket, const struct thr
                           const struct throttle_ask *ask) {
     if (limits->priority == THROTTLE_HIGH && !throttle_limited(limits)) return false;
     return ask->ahead_unknown || ask->ahead_launches > THROTTLE_AHEAD_LAUNCHES || others_first(bucket, limits, ask) ||
-           most(ask->ahead_ns, others_ahead_ns(bucket, limits, ask)) > ahead_bound_ns(limits);
+           most(ask->ahead_ns, others_ahead_ns(bucket, limits, ask)) > ahead_bound_ns(limits, ask);
 }
 
 static struct throttle_decision wait_for_own_work(struct throttle_bucket *bucket, const struct throttle_limits *limits,
                                                   const struct throttle_ask *ask) {
-    uint64_t bound_ns = ahead_bound_ns(limits), others_ns = others_ahead_ns(bucket, limits, ask);
+    uint64_t bound_ns = ahead_bound_ns(limits, ask), others_ns = others_ahead_ns(bucket, limits, ask);
     uint64_t later_ns = ask->ahead_ns > bound_ns ? ask->ahead_ns - bound_ns : 0;
     /* The first batch is late when others run between: a sixteenth of it is soon enough to look again. */
     later_ns = most(least(later_ns, ask->head_ns), ask->head_ns / 16);
@@ -236,7 +273,7 @@ struct throttle_decision throttle_decide(struct throttle_bucket *bucket, const s
     throttle_refill(bucket, limits, now_ns);
     /* Until it asks again, however late its thread comes; unless it passes. */
     __atomic_store_n(&bucket->wanted_ns, UINT64_MAX, __ATOMIC_RELAXED);
-    if (limits->priority == THROTTLE_LOW && throttle_high_has_work(peers, count, now_ns)) {
+    if (limits->priority == THROTTLE_LOW && throttle_high_has_work(bucket, peers, count, now_ns)) {
         if (patient) return wait_until(THROTTLE_WAIT_PRIORITY, now_ns + THROTTLE_POLL_NS, now_ns);
         pass.late = true;
     }

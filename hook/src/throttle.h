@@ -42,6 +42,8 @@
 #define THROTTLE_HOLD_NS THROTTLE_MS
 #define THROTTLE_POLL_NS 100000ull
 #define THROTTLE_POLL_NS_MIN 10000ull
+/* Waiting for containers of high priority with a quota ends when it was more than they may claim, and this much at once. */
+#define THROTTLE_HIGH_CREDIT_NS_MAX (200 * THROTTLE_MS)
 /* A clean measurement: peers hold their launches, at most this part of the time and this much at once. */
 #define THROTTLE_PROBE_CREDIT_NS_MAX (200 * THROTTLE_MS)
 #define THROTTLE_PROBE_PARTS 200u          /* of THROTTLE_QUOTA_WHOLE: 2 % of the time */
@@ -86,7 +88,10 @@ struct throttle_bucket {
     uint64_t work_end_ns;       /* when all that low-priority processes have outstanding is done; expires by itself */
     uint64_t waiting_ns;        /* since then a process with nothing outstanding waits for its turn; the longest of them */
     uint64_t departed_ns;       /* until then processes that are gone have paid for what nobody measured */
-    uint64_t reserved[51];
+    int64_t high_credit_ns;     /* so long may limited containers of high priority keep this low one waiting */
+    uint64_t high_refilled_ns;
+    uint64_t high_honoured_ns;  /* until then they were waited for */
+    uint64_t reserved[48];
 };
 _Static_assert(sizeof(struct throttle_bucket) == 512, "the usage file reserves 64 words");
 
@@ -119,6 +124,7 @@ struct throttle_ask {
     uint64_t patience_ns;    /* with own work; THROTTLE_WAIT_NS_MAX or more */
     uint32_t ahead_launches;
     uint32_t index;
+    uint32_t floods;         /* other low-priority containers with work: high priority waits for what all of them have */
     bool ahead_unknown;      /* something outstanding was never measured */
     bool probing;            /* we hold the probe and want the card to be empty first */
 };
@@ -174,8 +180,12 @@ uint64_t throttle_attribute(struct throttle_ledger *ledger, const struct throttl
 /* What the neighbours who had work after that moment may claim of the card, whatever they say they were charged. */
 uint32_t throttle_entitled_parts(const struct throttle_limits *limits, const struct throttle_peer *peers, int count,
                                  uint64_t since_ns);
+/* Neighbours of low priority with work. */
+uint32_t throttle_floods(const struct throttle_peer *peers, int count, uint64_t now_ns);
 bool throttle_limited(const struct throttle_limits *limits);
-bool throttle_high_has_work(const struct throttle_peer *peers, int count, uint64_t now_ns);
+bool throttle_high_has_work(struct throttle_bucket *bucket, const struct throttle_peer *peers, int count, uint64_t now_ns);
+/* Low priority waited for high. */
+void throttle_high_honoured(struct throttle_bucket *bucket, uint64_t from_ns, uint64_t to_ns);
 bool throttle_active(const struct throttle_peer *peer, uint64_t now_ns);
 void throttle_probe_honoured(struct throttle_bucket *bucket, uint64_t waited_ns);
 

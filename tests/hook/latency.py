@@ -121,7 +121,7 @@ def table(rows: Sequence[Row]) -> str:
         "",
         "## Several floods (not judged)",
         "",
-        "Work in flight is bounded for each container: high waits for that of all of them.",
+        "Work in flight is bounded for all floods together, but each may have a kernel: high waits for one of each.",
         "",
         *HEAD,
         *[line_of(row) for row in rows if not row.judged],
