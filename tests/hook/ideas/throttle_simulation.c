@@ -152,7 +152,8 @@ static void check_pass(struct world *world, int self, const struct throttle_deci
     for (int each = 0; each < world->card.count; each++) {
         struct container *other = &world->containers[each];
         bool above = other->limits.priority < one->limits.priority && other->first != other->last;
-        if (above && !decision->late && other->page.busy_until_ns > world->card.now_ns)
+        /* All of them have quotas here: who was waited for longer than that allows is not waited for any more. */
+        if (above && !decision->late && one->bucket.high_credit_ns > 0 && other->page.busy_until_ns > world->card.now_ns)
             broken(world, "low passed while high has work", self, (uint64_t)each);
     }
     if (throttle_limited(&one->limits) && one->limits.policy == THROTTLE_HARD && one->bucket.tokens_ns <= 0)
@@ -214,6 +215,7 @@ static void step(struct world *world, int self) {
     }
     if (decision.reason == THROTTLE_WAIT_PROBE && !one->probing)
         throttle_probe_honoured(&one->bucket, decision.until_ns - now_ns);
+    if (decision.reason == THROTTLE_WAIT_PRIORITY) throttle_high_honoured(&one->bucket, now_ns, decision.until_ns);
     one->wake_ns = decision.until_ns;
     publish(one, &ask, now_ns, decision.until_ns + PAGE_MARGIN_NS);
 }
@@ -278,6 +280,7 @@ static void judge(struct world *world, bool verbose) {
         /* A kernel's first measurement may hold time of others, at most what a probe gives up after. */
         bound_ns += (3 * one->kernel_ns + THROTTLE_PROBE_NS_MAX) * THROTTLE_QUOTA_WHOLE / one->limits.core_quota;
         if (one->waited_ns_max > bound_ns) broken(world, "waited too long", each, one->waited_ns_max);
+        if (one->asked_ns && one->asked_ns + bound_ns < END_NS) broken(world, "waits for ever", each, 0);
         if (verbose)
             printf("seed %llu %s %d: quota %lld share %lld kernel %llu us gap %llu soft %u low %u waited %llu us late %llu cost %llu clean %llu probe %llu\n",
                    (unsigned long long)world->seed, world->card.model ? "timeslice" : "fifo", each, (long long)quota,
