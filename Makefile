@@ -68,7 +68,7 @@ hook-latency: $(DEV_READY) hook ## what high priority waits beside a flood of lo
 	$(DEV)/bin/python tests/hook/latency.py
 
 hook-oversubscription: $(DEV_READY) hook ## two tasks that fill a card each, against perfect turns
-	$(DEV)/bin/python tests/hook/oversubscription.py
+	PYTHONPATH=tests $(DEV)/bin/python tests/hook/oversubscription.py
 
 hook-bench: $(DEV_READY) hook ## what a call costs with the hook and without
 	$(DEV)/bin/python tests/hook/bench.py

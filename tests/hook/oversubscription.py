@@ -1,6 +1,6 @@
 """Tasks whose memory does not fit the card together: what they lose, and the table of it.
 
-`python tests/hook/oversubscription.py` prints the table and writes docs/reference/hook_oversubscription.md.
+`make hook-oversubscription` prints the table and writes docs/reference/hook_oversubscription.md.
 """
 
 from __future__ import annotations
