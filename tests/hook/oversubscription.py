@@ -305,7 +305,7 @@ def _line(row: Row, model: str) -> tuple[str, bool]:
     measure = row.measure or _percent_of(run([alone], hook=False))
     value, moved = measure(outcomes), moved_gib(outcomes)
     reached = row.reached(value, moved)
-    cells = [row.name, model, row.goal, f"{value:.1f}", f"{measure(unaided):.1f}"]
+    cells = [row.name, model, row.goal, f"{value:.2f}", f"{measure(unaided):.1f}"]
     cells += [f"{100 * turn_taking(outcomes):.1f}", f"{moved:.0f}"]
     cells += [f"{max(one.wait_ns_max for one in outcomes) / 1e9:.1f}", "yes" if reached else "**no**"]
     return f"| {' | '.join(cells)} |", reached
