@@ -29,7 +29,7 @@ check: $(DEV_READY) ## style, types, import law, architecture
 	$(DEV)/bin/lint-imports
 	$(DEV)/bin/pytest tests/architecture
 
-test: $(DEV_READY) ## unit and component tests (about four minutes)
+test: $(DEV_READY) ## unit and component tests (about eight minutes)
 	$(DEV)/bin/pytest -rs -m "not end_to_end"
 
 e2e: $(DEV_READY) ## real Prometheus, real traces, kills: the marked tests

