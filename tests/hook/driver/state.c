@@ -229,7 +229,6 @@ void sim_end_process(uint32_t index)
     struct sim_process *process = &state->processes[index];
     bool earlier;
 
-    process->alive = 0;
     process->ended_ns = sim_now();
     earlier = sim_end_lanes(index);
     for (int hook = 0; hook < end_hook_count; hook++)
@@ -248,6 +247,7 @@ void sim_end_process(uint32_t index)
         for (uint32_t card = 0; card < state->cards && state->processes[other].alive; card++)
             state->card[card].memory_used_bytes += state->processes[other].shares[card].bytes;
     sim_end_participants(index);
+    process->alive = 0; /* last: who is killed in here leaves it to the next one */
     if (earlier)
         sim_wake_all();
     sim_dispatch();
