@@ -178,8 +178,9 @@ ENTER = 'read -r number rest </proc/self/stat; EGPU_SIM_HOST_PID=$number exec un
 )
 def test_numbers_are_those_of_the_containers_pid_namespace(card: Card, hooked: bool, expected: str) -> None:
     """There the program is process 1; to the driver it has another number, and somebody else is process 1."""
-    if subprocess.run([*APART, "unshare", "--mount-proc", "true"], capture_output=True).returncode != 0:
-        pytest.skip("needs the right to make a PID namespace")
+    tried = subprocess.run([*APART, "unshare", "--mount-proc", "true"], capture_output=True, text=True)
+    if tried.returncode != 0:
+        pytest.skip(f"needs the right to make a PID namespace: {tried.stderr.strip()}")
     card.work(hooked=False, EGPU_SIM_HOST_PID="1")
     program = building.client("nvml_words", "-lcuda", "-lnvidia-ml", cuda=card.cuda)
     script = "work:50 busy:8 work:1100 processes:3:8 details:1:0 busy:8 busies:1 accounts account:0 self who:2"
