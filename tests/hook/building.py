@@ -74,6 +74,14 @@ def sanitized_driver(kind: str, cuda: str) -> Path:
 
 
 @functools.cache
+@functools.cache
+def driver_by(compiler: str, machine: str, cuda: str = "13.0") -> Path:
+    """The folder of `driver`, by a compiler for another machine; its warnings are not ours."""
+    folder = f"build/{machine}"
+    _make(DRIVER, f"BUILD={folder}", f"CC={compiler}", "CFLAGS=-O2 -g0 -w")
+    return DRIVER / folder / cuda
+
+
 def client(name: str, *flags: str, cuda: str = "13.0") -> Path:
     """A program of tests/hook/clients/NAME.c; with `-shared` a library. `-lcuda` and `-lnvidia-ml` link the
     simulated ones."""

@@ -3,6 +3,7 @@
  * Virtual: exactly one participant runs, the one that holds the token; all others have named the time they want to
  * run again (or a key, or both). When the holder waits, the clock jumps to the least of those times. So a run is the
  * same however the machine schedules it, and costs no real waiting. */
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,7 +30,7 @@ static bool is_virtual(void)
 
 uint64_t sim_now(void)
 {
-    return is_virtual() ? __atomic_load_n(&sim_state()->now_ns, __ATOMIC_ACQUIRE) : sim_real_ns();
+    return is_virtual() ? atomic_load_explicit(&sim_state()->now_ns, memory_order_acquire) : sim_real_ns();
 }
 
 static struct sim_participant *own(void)
@@ -126,7 +127,7 @@ void sim_dispatch(void)
     state->start = 0;
     state->next_wake_ns = second;
     if (state->wakes[best] > state->now_ns)
-        __atomic_store_n(&state->now_ns, state->wakes[best], __ATOMIC_RELEASE);
+        atomic_store_explicit(&state->now_ns, state->wakes[best], memory_order_release);
     state->wakes[best] = SIM_NEVER;
     state->participant[best].key = 0;
     state->holder = best + 1;
@@ -306,10 +307,10 @@ void sim_charge_ns(uint64_t ns)
     if (ns == 0 || !is_virtual() || own() == NULL)
         return;
     /* Only the holder moves the clock, so it may do so without the lock while nobody is due or about to come. */
-    if (__atomic_load_n(&state->expected, __ATOMIC_ACQUIRE) == 0
-        && state->now_ns + ns <= __atomic_load_n(&state->next_wake_ns, __ATOMIC_ACQUIRE)) {
-        __atomic_store_n(&state->now_ns, state->now_ns + ns, __ATOMIC_RELEASE);
-        __atomic_store_n(&state->progress, state->progress + 1, __ATOMIC_RELAXED);
+    if (atomic_load_explicit(&state->expected, memory_order_acquire) == 0
+        && state->now_ns + ns <= atomic_load_explicit(&state->next_wake_ns, memory_order_acquire)) {
+        atomic_store_explicit(&state->now_ns, state->now_ns + ns, memory_order_release);
+        atomic_store_explicit(&state->progress, state->progress + 1, memory_order_relaxed);
         return;
     }
     for (uint64_t until = state->now_ns + ns; own() != NULL && state->now_ns < until;)
