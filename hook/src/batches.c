@@ -243,14 +243,21 @@ static uint64_t way_ns(const struct batch *batch, uint64_t elapsed_ns) {
     return batch->call_ns < most_ns ? batch->call_ns : most_ns;
 }
 
+/* One call, for a thread that waits for each of its launches has the card idle meanwhile. What cannot be measured may run
+ * all the same. */
+static CUresult measure(const struct batch *batch, float *elapsed_ms) {
+    CUresult result = real.cuEventElapsedTime(elapsed_ms, batch->from, batch->end);
+    if (result == CUDA_SUCCESS || result == CUDA_ERROR_NOT_READY) return result;
+    return real.cuEventQuery(batch->end) == CUDA_ERROR_NOT_READY ? CUDA_ERROR_NOT_READY : result;
+}
+
 /* 1: finished and charged, 0: still runs, -1: its events tell nothing (a dead context, a lost device). */
 static int reap_first(struct stream *stream, struct gate *gate) {
     struct batch *batch = batch_at(stream, stream->first);
     float elapsed_ms = 0;
-    CUresult status = batch->alone ? CUDA_SUCCESS : real.cuEventQuery(batch->end);
+    CUresult status = batch->alone ? CUDA_SUCCESS : measure(batch, &elapsed_ms);
     if (status == CUDA_ERROR_NOT_READY) return 0;
-    bool measured = !batch->alone && status == CUDA_SUCCESS &&
-                    real.cuEventElapsedTime(&elapsed_ms, batch->from, batch->end) == CUDA_SUCCESS;
+    bool measured = !batch->alone && status == CUDA_SUCCESS;
     struct gate_batch done = {.key = batch->key, .learned_ns = batch->learned_ns, .launches = batch->launches,
                               .unknown = batch->unknown, .borrowed = batch->borrowed, .idle_start = batch->idle_start,
                               .probe = batch->probe};
