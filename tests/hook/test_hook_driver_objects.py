@@ -27,7 +27,7 @@ def check(given: str, cuda: str, hook: bool) -> None:
 
 @pytest.mark.parametrize("hook", [False, True], ids=["alone", "hook"])
 @pytest.mark.parametrize("cuda", building.CUDA_VERSIONS)
-@pytest.mark.parametrize("given", ["stream_signals", "driver_objects", "ipc_events"])
+@pytest.mark.parametrize("given", ["stream_signals", "driver_objects", "ipc_events", "dead_handles"])
 def test_objects_do_as_described(given: str, cuda: str, hook: bool) -> None:
     check(given, cuda, hook)
 

@@ -140,6 +140,13 @@ def test_all_threads_are_served(clock: str, region: Region) -> None:
         assert check(Run(THREAD, "first_calls", "", clock=clock), region) == "served 8\n"
 
 
+@pytest.mark.parametrize("sanitizer", [ADDRESS, THREAD])
+@pytest.mark.parametrize(("client", "words"), [("attack_evade", "how=contexts until_ms=500"), ("dead_handles", "")])
+def test_contexts_take_what_is_theirs_along(client: str, words: str, sanitizer: str, region: Region) -> None:
+    """Events and modules are the context's: nothing is left over, and what is asked for later is still told apart."""
+    assert check(Run(sanitizer, client, words), region) == ""
+
+
 @pytest.mark.parametrize("clock", ["virtual", "wall"])
 def test_no_race_of_contexts_that_end(clock: str, region: Region) -> None:
     assert check(Run(THREAD, "context_churn", "4 6", clock=clock), region) == "rounds 6\n"

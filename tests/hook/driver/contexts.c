@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "functions.h"
 #include "internal.h"
 #include "streams.h"
 #include "simulated.h"
@@ -144,6 +145,7 @@ void sim_context_end(struct sim_context *context)
 {
     sim_wait_context(context);
     context->destroyed = true;
+    sim_modules_end(context);
     if (sim_context_ended != NULL)
         sim_context_ended(context);
     if (depth > 0 && stack[depth - 1] == context)

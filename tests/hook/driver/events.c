@@ -54,18 +54,41 @@ void sim_event_forget(struct CUevent_st *event)
     leave_pending(event);
 }
 
-static CUresult enter(CUevent event)
+static CUresult check(CUevent event)
 {
-    CUresult result = sim_enter(SIM_CALL_OTHER);
-
-    if (result != CUDA_SUCCESS)
-        return result;
     if (event == NULL || event->magic != SIM_EVENT_MAGIC)
         return CUDA_ERROR_INVALID_HANDLE;
     if (!event->context->destroyed)
         return CUDA_SUCCESS;
     __atomic_add_fetch(&sim_process()->dead_events, 1, __ATOMIC_RELAXED);
     return CUDA_ERROR_CONTEXT_IS_DESTROYED;
+}
+
+static CUresult enter(CUevent event)
+{
+    CUresult result = sim_enter(SIM_CALL_OTHER);
+
+    return result == CUDA_SUCCESS ? check(event) : result;
+}
+
+static void join_context(struct CUevent_st *event)
+{
+    struct CUevent_st **first = &event->context->events;
+
+    sim_lock();
+    event->next = *first;
+    event->link = first;
+    if (event->next != NULL)
+        event->next->link = &event->next;
+    *first = event;
+    sim_unlock();
+}
+
+static void leave_context(struct CUevent_st *event)
+{
+    *event->link = event->next;
+    if (event->next != NULL)
+        event->next->link = event->link;
 }
 
 CUresult sim_cuEventCreate(CUevent *made, unsigned int flags)
@@ -86,6 +109,7 @@ CUresult sim_cuEventCreate(CUevent *made, unsigned int flags)
     event->magic = SIM_EVENT_MAGIC;
     event->context = context;
     event->flags = flags;
+    join_context(event);
     *made = event;
     return CUDA_SUCCESS;
 }
@@ -98,6 +122,7 @@ CUresult sim_cuEventDestroy_v2(CUevent event)
         return result;
     sim_lock();
     leave_pending(event);
+    leave_context(event);
     sim_event_leave(event);
     event->magic = 0;
     sim_nodes_clear(&event->after);
@@ -194,8 +219,8 @@ CUresult sim_cuEventElapsedTime_v2(float *milliseconds, CUevent start, CUevent e
     CUresult result = enter(start);
     bool over;
 
-    if (result == CUDA_SUCCESS && (end == NULL || end->magic != SIM_EVENT_MAGIC))
-        result = CUDA_ERROR_INVALID_HANDLE;
+    if (result == CUDA_SUCCESS)
+        result = check(end);
     if (result != CUDA_SUCCESS)
         return result;
     if (milliseconds == NULL)

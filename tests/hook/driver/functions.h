@@ -39,6 +39,8 @@ struct sim_module {
     CUdeviceptr memory; /* of its globals, made when first asked for */
     CUdeviceptr managed; /* likewise */
     CUdeviceptr code; /* what the module itself takes of the card; 0 = nothing */
+    struct sim_module *next; /* of its context */
+    struct sim_module **link;
 };
 
 /* One launch with its parameters packed as the signature says; copied into nodes of graphs. */
@@ -53,6 +55,7 @@ struct sim_launch {
 };
 
 struct sim_module *sim_module_of(const void *handle); /* NULL = neither module nor library */
+void sim_modules_end(struct sim_context *context); /* their handles are told from live ones afterwards */
 CUresult sim_file_readable(const char *path);
 const struct sim_kernel *sim_kernel_find(const char *name);
 struct sim_function *sim_function_of(const void *handle); /* NULL = neither function nor kernel */

@@ -26,6 +26,37 @@ struct sim_module *sim_module_of(const void *handle)
     return module != NULL && module->magic == MODULE_MAGIC ? module : NULL;
 }
 
+static void join_context(struct sim_module *module)
+{
+    pthread_mutex_lock(&lock);
+    module->next = module->context->modules;
+    module->link = &module->context->modules;
+    if (module->next != NULL)
+        module->next->link = &module->next;
+    module->context->modules = module;
+    pthread_mutex_unlock(&lock);
+}
+
+static void leave_context(struct sim_module *module)
+{
+    pthread_mutex_lock(&lock);
+    *module->link = module->next;
+    if (module->next != NULL)
+        module->next->link = module->link;
+    pthread_mutex_unlock(&lock);
+}
+
+void sim_modules_end(struct sim_context *context)
+{
+    pthread_mutex_lock(&lock);
+    for (struct sim_module *module = context->modules; module != NULL; module = module->next) {
+        for (struct sim_function *function = module->functions; function != NULL; function = function->next)
+            function->magic = 0;
+        module->magic = 0;
+    }
+    pthread_mutex_unlock(&lock);
+}
+
 static CUresult load(void **handle, struct sim_context *context)
 {
     struct sim_module *module;
@@ -39,11 +70,14 @@ static CUresult load(void **handle, struct sim_context *context)
     module->magic = MODULE_MAGIC;
     module->context = context;
     result = sim_code_make(context, &module->code);
-    if (result == CUDA_SUCCESS)
-        *handle = module;
-    else
+    if (result != CUDA_SUCCESS) {
         free(module);
-    return result;
+        return result;
+    }
+    if (context != NULL)
+        join_context(module);
+    *handle = module;
+    return CUDA_SUCCESS;
 }
 
 static CUresult load_in_context(CUmodule *handle, const void *image)
@@ -113,6 +147,8 @@ static CUresult unload(void *handle)
         function->magic = 0;
         free(function);
     }
+    if (module->context != NULL)
+        leave_context(module);
     module->magic = 0;
     free(module);
     return CUDA_SUCCESS;

@@ -266,6 +266,8 @@ bool sim_fault(const char *name); /* counts a call of this kind; true on the n-t
 uint64_t sim_fault_factor(const char *name); /* 1 when the fault is not set */
 
 struct sim_stream;
+struct CUevent_st;
+struct sim_module;
 struct sim_context {
     uint64_t magic;
     int card;
@@ -279,6 +281,8 @@ struct sim_context {
     struct CUgreenCtx_st *green; /* whose context this is; NULL = none */
     struct sim_stream *streams; /* list; the legacy stream is first */
     struct sim_stream *legacy;
+    struct CUevent_st *events; /* under the lock */
+    struct sim_module *modules;
     struct sim_point latest; /* the last operation of the context */
     struct sim_context *next;
 };

@@ -49,6 +49,8 @@ struct CUevent_st {
     uint64_t shared_records; /* of those what is known here */
     struct CUevent_st *pending_next; /* recorded, and its time not known yet */
     struct CUevent_st **pending_link;
+    struct CUevent_st *next; /* of its context; one that has outlived it stays there and is told from a live one */
+    struct CUevent_st **link;
 };
 
 CUresult sim_context_make(int card, struct sim_context **made);
