@@ -97,6 +97,7 @@ LAYOUTS: Final[dict[str, Layout]] = {
             "seen_operation_count": Place("Q", 232, 8, 0),
             "seen_applied_ns": Place("Q", 240, 8, 0),
             "unmeasured_since_ns": Place("Q", 248, 8, 0),
+            "unmeasured_others_ns": Place("Q", 256, 8, 0),
         },
     ),
     "slot": Layout(

@@ -99,7 +99,8 @@ struct egpu_slot_card {
     uint64_t seen_operation_count; /* the slot's operation_count when seen_bytes was read; who writes seen_* writes seen_ns last */
     uint64_t seen_applied_ns; /* the seen_ns that the charge has followed */
     uint64_t unmeasured_since_ns; /* CLOCK_MONOTONIC; since then work is on the card that was never measured before; 0: none */
-    char rest_[128];
+    uint64_t unmeasured_others_ns; /* what the container's other processes had been charged by then */
+    char rest_[120];
 };
 _Static_assert(sizeof(struct egpu_slot_card) == 384, "egpu_slot_card");
 _Static_assert(offsetof(struct egpu_slot_card, charged_bytes) == 0, "egpu_slot_card.charged_bytes");
@@ -119,6 +120,7 @@ _Static_assert(offsetof(struct egpu_slot_card, unlimited_count) == 224, "egpu_sl
 _Static_assert(offsetof(struct egpu_slot_card, seen_operation_count) == 232, "egpu_slot_card.seen_operation_count");
 _Static_assert(offsetof(struct egpu_slot_card, seen_applied_ns) == 240, "egpu_slot_card.seen_applied_ns");
 _Static_assert(offsetof(struct egpu_slot_card, unmeasured_since_ns) == 248, "egpu_slot_card.unmeasured_since_ns");
+_Static_assert(offsetof(struct egpu_slot_card, unmeasured_others_ns) == 256, "egpu_slot_card.unmeasured_others_ns");
 
 /* one process */
 struct egpu_slot {
@@ -184,7 +186,7 @@ struct egpu_usage_head {
     uint64_t reaped_count; /* slots of dead processes given back */
     uint64_t reap_ns; /* CLOCK_MONOTONIC of the last look for dead processes */
     uint64_t region_error_count; /* times the region could not be used, of processes without a slot and of those that are gone */
-    uint64_t passed_launch_count; /* launches that nobody limited, because their process could not use the region */
+    uint64_t passed_launch_count; /* launches that nobody limited, because their process could not use the limits */
     uint64_t reserved_[9]; /* zero */
     uint64_t mutex[8]; /* pthread_mutex_t, process-shared and robust */
     char rest_[3904];

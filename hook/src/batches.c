@@ -194,12 +194,6 @@ static void finish_unmeasured(struct submission *submission) {
     gate_finish(submission->gate, &batch, 0);
 }
 
-/* For whoever finds this process gone with it. */
-static void note_unmeasured(struct gate *gate, uint64_t since_ns) {
-    struct egpu_slot_card *slot = region_slot_card(gate->card);
-    if (slot) __atomic_store_n(&slot->unmeasured_since_ns, since_ns, __ATOMIC_RELAXED);
-}
-
 static bool is_full(const struct stream *stream, const struct batch *batch, const struct gate_pass *pass) {
     bool sampled = stream->dry && !batch->unmeasured;
     return batch->launches >= BATCH_LAUNCHES || batch->learned_ns >= BATCH_NS || batch->unknown || pass->probe ||
@@ -223,7 +217,6 @@ void batches_after(struct submission *submission, CUresult result) {
         batch->key = batch->launches == 0 || batch->key == pass->key ? pass->key : 0;
         batch->launches++;
         batch->unknown += pass->learned_ns == 0;
-        if (pass->learned_ns == 0) note_unmeasured(submission->gate, pass->now_ns);
         batch->learned_ns += pass->learned_ns;
         uint64_t from_ns = stream->work_end_ns > pass->now_ns ? stream->work_end_ns : pass->now_ns;
         stream->work_end_ns = from_ns + pass->learned_ns;
@@ -279,7 +272,6 @@ static int reap_first(struct stream *stream, struct gate *gate) {
     bool more = stream->first != stream->last;
     if (done.launches > 0)
         stream->busy_ns += gate_finish(gate, &done, more ? batch_at(stream, stream->first)->learned_ns : 0);
-    if (done.unknown > 0) note_unmeasured(gate, 0);
     return measured ? 1 : -1;
 }
 

@@ -29,7 +29,7 @@ static void run_callback(CUstream stream, CUresult status, void *data) {
 }
 
 static struct wrapped *wrap(struct wrapped what) {
-    if (region_state() != REGION_READY) return NULL;
+    if (!region_gates_launches()) return NULL;
     struct wrapped *wrapped = malloc(sizeof *wrapped);
     if (wrapped) *wrapped = what;
     return wrapped;

@@ -40,6 +40,13 @@ static int look_up(CUdevice device) {
     return row;
 }
 
+static int row_of(CUdevice device) {
+    if (device < 0)
+        return CARD_NONE;
+    int known = device < DEVICE_COUNT_MAX ? __atomic_load_n(&rows[device], __ATOMIC_RELAXED) : 0;
+    return known > 0 ? known - 1 : look_up(device);
+}
+
 int card_of_device(CUdevice device) {
     switch (region_state()) {
     case REGION_ABSENT:
@@ -53,10 +60,12 @@ int card_of_device(CUdevice device) {
     default:
         break;
     }
-    if (device < 0)
-        return CARD_NONE;
-    int known = device < DEVICE_COUNT_MAX ? __atomic_load_n(&rows[device], __ATOMIC_RELAXED) : 0;
-    return known > 0 ? known - 1 : look_up(device);
+    return row_of(device);
+}
+
+int card_to_gate(void) {
+    CUdevice device;
+    return region_gates_launches() && real.cuCtxGetDevice(&device) == CUDA_SUCCESS ? row_of(device) : CARD_NONE;
 }
 
 int card_current(void) {

@@ -12,5 +12,7 @@ enum {
 int card_of_device(CUdevice device);
 /* Of the calling thread's current context; CARD_NONE without a context. */
 int card_current(void);
+/* The same for launches, which are gated also where memory cannot be counted. */
+int card_to_gate(void);
 
 #endif

@@ -30,7 +30,7 @@ static void begin_on_card(struct passage *passage, CUstream stream, const void *
 
 /* `stream` of an asynchronous copy; without one the application waits. */
 static void begin_beside(struct passage *passage, CUstream stream, uint64_t bytes) {
-    bool watched = region_state() == REGION_READY && !submissions_in_callback;
+    bool watched = region_gates_launches() && !submissions_in_callback;
     *passage = (struct passage){.blocks = !stream && watched && batches_outstanding()};
     submission_yield(stream, bytes);
     if (passage->blocks) batches_block_all();
@@ -48,7 +48,7 @@ static CUresult end(struct passage *passage, CUresult result) {
 /* Between places that have to be looked at. */
 #define PASS_LOOK(on, waits, bytes, looked)                                                                          \
     uint64_t size = (bytes);                                                                                         \
-    if (size >= LARGE_BYTES_MIN && region_state() == REGION_READY && (looked)) PASS_CARD(on, waits, size, );     \
+    if (size >= LARGE_BYTES_MIN && region_gates_launches() && (looked)) PASS_CARD(on, waits, size, );            \
     else PASS_HOST(on, waits, size, )
 
 /* WAITING: in the default stream, and the application waits if the host takes part. QUEUED: in `stream`. */

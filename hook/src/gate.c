@@ -2,14 +2,15 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "batches.h"
 #include "clock.h"
+#include "counted.h"
 #include "neighbours.h"
 #include "overdue.h"
 #include "oversubscription.h"
 #include "surroundings.h"
+#include "unknowns.h"
 
 #define PAGE_MARGIN_NS 100000ull  /* a look a little late must not read as "idle" */
 #define GAP_NS 10000ull           /* from the call to the card on an empty stream: a real launch takes 3 to 8 us */
@@ -105,7 +106,7 @@ static struct throttle_ask ask_now(struct gate *gate, struct gate_pass *pass, ui
     ask.head_ns = gate->head_ns;
     ask.ahead_unknown = gate->unknown > 0;
     ask.overdue_ns = gate->overdue_ns;
-    ask.patience_ns = overdue_patience_ns(gate);
+    ask.patience_ns = overdue_patience_ns(gate, pass->behind);
     pthread_mutex_unlock(&gate->lock);
     return ask;
 }
@@ -142,6 +143,7 @@ static void wait_in_gate(struct gate *gate, const struct surroundings *around, c
     if (around->page) store(&around->page->wanting_until_ns, decision->until_ns + PAGE_MARGIN_NS);
     if (batches_reap(gate, true)) return; /* what was learned may change the answer */
     overdue_charge(gate, around, ask->now_ns);
+    region_reap_sometimes(); /* what the dead used is paid before anybody goes on */
     uint64_t wake_ns = publish(gate, around, ask->now_ns, decision->until_ns);
     clock_sleep_until(wake_ns);
     uint64_t woken_ns = clock_now_ns();
@@ -151,16 +153,8 @@ static void wait_in_gate(struct gate *gate, const struct surroundings *around, c
     batches_reap(gate, true);
 }
 
-/* The wall's clock is asked once a batch. */
-static void compare_clocks(struct gate *gate, uint64_t now_ns) {
-    struct timespec wall;
-    clock_read(CLOCK_REALTIME, &wall);
-    store(&gate->wall_ahead_ns, (uint64_t)wall.tv_sec * 1000000000ull + (uint64_t)wall.tv_nsec - now_ns);
-}
-
 static void take(struct gate *gate, const struct surroundings *around, struct gate_pass *pass,
                  const struct throttle_decision *decision) {
-    struct egpu_slot_card *slot = region_slot_card(gate->card);
     pthread_mutex_lock(&gate->lock);
     struct cost_entry *entry = costs_find(&gate->costs, pass->key);
     pass->learned_ns = entry->cost_ns;
@@ -175,6 +169,7 @@ static void take(struct gate *gate, const struct surroundings *around, struct ga
     __atomic_store_n(&gate->launches, gate->launches + 1, __ATOMIC_RELAXED); /* Looked at without the lock. */
     gate->ahead_ns += pass->learned_ns;
     __atomic_store_n(&gate->unknown, gate->unknown + (pass->learned_ns == 0), __ATOMIC_RELAXED);
+    if (gate->unknown == 1 && pass->learned_ns == 0) unknowns_changed(gate, around, pass->now_ns);
     gate->work_end_ns = most(gate->work_end_ns, pass->now_ns) + pass->learned_ns;
     uint64_t left_ns = work_left_ns(gate, pass->now_ns);
     pthread_mutex_unlock(&gate->lock);
@@ -182,11 +177,7 @@ static void take(struct gate *gate, const struct surroundings *around, struct ga
     surroundings_tell(gate, around, pass->now_ns, most(load(&gate->busy_until_ns), pass->now_ns + left_ns + PAGE_MARGIN_NS));
     if (around->page) store(&around->page->wanting_until_ns, 0);
     if (decision->late) add(&around->bucket->passed_late, 1);
-    if (!slot) return;
-    add(&slot->launch_count, 1);
-    add(&slot->unlimited_count, decision->late);
-    if (load(&gate->wall_ahead_ns) == 0) compare_clocks(gate, pass->now_ns);
-    store(&slot->last_submit_ns, pass->now_ns + load(&gate->wall_ahead_ns));
+    counted_pass(gate, pass->now_ns, decision->late);
 }
 
 static void reap_when_due(struct gate *gate, uint64_t now_ns) {
@@ -220,6 +211,7 @@ void gate_enter(struct gate *gate, uint64_t key, uint32_t own, struct gate_pass 
     *pass = (struct gate_pass){.key = key, .free = is_free(gate)};
     reap_when_due(gate, since_ns);
     if (pass->free) let_unknown_end(gate, own, since_ns);
+    pass->behind = own >= __atomic_load_n(&gate->launches, __ATOMIC_RELAXED);
     for (;;) {
         pass->now_ns = clock_now_ns();
         struct throttle_ask ask = ask_now(gate, pass, pass->now_ns);
@@ -228,11 +220,13 @@ void gate_enter(struct gate *gate, uint64_t key, uint32_t own, struct gate_pass 
         ask.index = around.index;
         ask.floods = throttle_floods(around.peers, around.count, pass->now_ns);
         decision = throttle_decide(around.bucket, &around.limits, &ask, around.peers, around.count);
+        if (decision.reason == THROTTLE_PASS) unknowns_hold(gate, &around, pass, &ask, &decision);
         if (decision.reason == THROTTLE_PASS && !pass->probe && probe_begins(gate, &around, pass, pass->now_ns)) {
             pass->probe = true;
             continue;
         }
         if (decision.reason == THROTTLE_PASS) {
+            if (!unknowns_take_turn(gate, &around, pass, &ask, &decision)) continue;
             if (!throttle_reserve(around.bucket, &around.limits, &ask, pass->learned_ns, decision.late)) continue;
             pass->probe = ask.probing;
             break;
@@ -277,7 +271,6 @@ void gate_grant(struct gate *gate, const struct gate_pass *pass, uint64_t cost_n
 }
 
 void gate_return(struct gate *gate, uint64_t unused_ns, uint32_t launches, bool borrowed) {
-    struct egpu_slot_card *slot = region_slot_card(gate->card);
     struct egpu_card_usage *usage = region_card_usage(gate->card);
     pthread_mutex_lock(&gate->lock);
     remove_ahead(gate, unused_ns, 0, 0);
@@ -286,7 +279,7 @@ void gate_return(struct gate *gate, uint64_t unused_ns, uint32_t launches, bool 
     pthread_mutex_unlock(&gate->lock);
     if (usage) throttle_charge((struct throttle_bucket *)usage->bucket, -(int64_t)unused_ns, borrowed);
     if (usage) throttle_release((struct throttle_bucket *)usage->bucket, unused_ns, clock_now_ns());
-    if (slot) add(&slot->launch_count, launches);
+    counted_launches(gate, launches);
 }
 
 void gate_undo(struct gate *gate, const struct gate_pass *pass) {
@@ -296,6 +289,7 @@ void gate_undo(struct gate *gate, const struct gate_pass *pass) {
     throttle_release(around.bucket, pass->learned_ns, pass->now_ns);
     pthread_mutex_lock(&gate->lock);
     remove_ahead(gate, pass->learned_ns, 1, pass->learned_ns == 0);
+    if (gate->unknown == 0) unknowns_changed(gate, &around, 0);
     pthread_mutex_unlock(&gate->lock);
     if (pass->probe) end_probe(gate, &around, false);
 }
@@ -350,6 +344,7 @@ uint64_t gate_finish(struct gate *gate, const struct gate_batch *batch, uint64_t
     if (batch->idle_start && span.learned_ns && cost_ns > span.learned_ns && cost_ns <= span.learned_ns + GAP_NS)
         cost_ns = span.learned_ns;
     remove_ahead(gate, batch->learned_ns, batch->launches, batch->unknown);
+    if (batch->unknown) unknowns_changed(gate, &around, now_ns);
     overdue_begin(gate, &around, now_ns);
     store(&gate->head_ns, least(next_learned_ns, gate->ahead_ns));
     uint64_t behind_ns = gate->ahead_ns - gate->head_ns, expected_ns = gate->work_end_ns;
@@ -361,9 +356,7 @@ uint64_t gate_finish(struct gate *gate, const struct gate_batch *batch, uint64_t
     add(&gate->busy_ns, cost_ns);
     add(&around.bucket->busy_ns, cost_ns);
     throttle_charge(around.bucket, (int64_t)cost_ns - (int64_t)batch->learned_ns, batch->borrowed);
-    struct egpu_slot_card *slot = region_slot_card(gate->card);
-    if (slot) add(&slot->busy_ns, cost_ns);
-    compare_clocks(gate, now_ns);
+    counted_busy(gate, cost_ns, now_ns);
     oversubscription_measured(gate->card, span.elapsed_ns, span.learned_ns, span.peers_busy_ns);
     if (batch->probe && (idle || span.contended || !goes_on)) end_probe(gate, &around, !span.contended);
     if (idle && around.page && around.limits.priority == THROTTLE_HIGH)

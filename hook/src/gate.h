@@ -37,6 +37,7 @@ struct gate {
     uint32_t late;           /* launches that passed late beside the oldest work */
     uint32_t launches;       /* not known to be finished */
     uint32_t unknown;        /* of those, never measured */
+    uint64_t turn_ns;        /* its container's with such work is this process's since then; 0: it is not */
     uint32_t probing;
 };
 
@@ -50,6 +51,8 @@ struct gate_pass {
     bool probe;
     bool clean_wanted;
     bool free;               /* of a container that is held to nothing: only measured */
+    bool held;               /* another process had work that was never measured */
+    bool behind;             /* all that is outstanding, in the order of its stream */
 };
 
 /* What a finished batch says of itself. */

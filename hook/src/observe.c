@@ -4,7 +4,7 @@
 #include "region.h"
 #include "submissions.h"
 
-static bool watched(void) { return region_state() == REGION_READY && !submissions_in_callback; }
+static bool watched(void) { return region_gates_launches() && !submissions_in_callback; }
 
 /* Around a call in which the application waits for the card. */
 #define SYNCHRONISE(name, parameters, arguments)                                                                     \

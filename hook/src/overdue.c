@@ -30,15 +30,17 @@ void overdue_charge(struct gate *gate, const struct surroundings *around, uint64
     if (told_ns > TOLD_NS_MIN * gate->launches) store(&gate->running_ns, told_ns);
     more_ns = least(more_ns, OVERDUE_NS_MAX - least(gate->overdue_ns, OVERDUE_NS_MAX));
     if (gate->overdue_ns == 0) gate->overdue_borrowed = gate->borrowed;
+    if (more_ns > 0) more_ns = throttle_guess(around->bucket, more_ns, gate->overdue_borrowed);
     store(&gate->overdue_ns, gate->overdue_ns + more_ns);
-    if (more_ns > 0) throttle_charge(around->bucket, (int64_t)more_ns, gate->overdue_borrowed);
     pthread_mutex_unlock(&gate->lock);
 }
 
 /* The work may wait for a launch that comes later, so some pass soon; but it may as well be a kernel of seconds, and each
- * that passes beside it may be another. */
-uint64_t overdue_patience_ns(const struct gate *gate) {
+ * that passes beside it may be another. What comes after it in its own stream it never waits for,
+ * but it may for what the thread would do next: of that kind one passes soon. */
+uint64_t overdue_patience_ns(const struct gate *gate, bool behind) {
     if (gate->unknown == 0) return THROTTLE_WAIT_NS_MAX;
+    if (behind && gate->late > 0) return THROTTLE_OWN_NS_MAX;
     uint64_t freely = pthread_equal(gate->submitter, pthread_self()) ? 0 : PATIENCE_LATE;
     uint64_t more = gate->late - least(gate->late, freely);
     return least(THROTTLE_WAIT_NS_MAX << least(2 * more, 8), THROTTLE_OWN_NS_MAX);

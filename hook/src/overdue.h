@@ -11,7 +11,7 @@
 /* All with the gate's lock held, but the second. */
 void overdue_begin(struct gate *gate, const struct surroundings *around, uint64_t now_ns);
 void overdue_charge(struct gate *gate, const struct surroundings *around, uint64_t now_ns);
-/* Of the throttle's patience with work of our own. */
-uint64_t overdue_patience_ns(const struct gate *gate);
+/* Of the throttle's patience with work of our own; `behind`: the launch comes after all of it. */
+uint64_t overdue_patience_ns(const struct gate *gate, bool behind);
 
 #endif

@@ -26,7 +26,7 @@ enum {
 static const uint64_t REAP_PERIOD_NS = 1000000000;
 static const uint64_t LOOK_AGAIN_NS = 1000000000;
 
-enum attachment { UNKNOWN, ABSENT, READY, BROKEN, LEFT };
+enum attachment { UNKNOWN, ABSENT, READY, SLOTLESS, BROKEN, LEFT };
 
 static struct region region;
 static bool files_mapped;
@@ -195,9 +195,9 @@ static enum attachment take_slot(void) {
     if (slot == NULL) {
         region_complain(
             region.usage->head.slot_count_used < EGPU_SLOT_COUNT_MAX
-                ? "no place for this process in the usage file, its disk may be full: new GPU memory is refused, compute passes"
-                : "more processes than this container has slots for: new GPU memory is refused, compute passes");
-        return BROKEN;
+                ? "no place for this process in the usage file, its disk may be full: new GPU memory is refused"
+                : "more processes than this container has slots for: new GPU memory is refused");
+        return SLOTLESS;
     }
     __atomic_store_n(&own_slot, slot, __ATOMIC_RELEASE);
     reap_when_due();
@@ -224,7 +224,7 @@ static void after_fork_in_child(void) {
     cards_after_fork();
     neighbours_after_fork();
     __atomic_store_n(&own_slot, NULL, __ATOMIC_RELEASE);
-    if (attachment == READY || attachment == LEFT)
+    if (attachment == READY || attachment == SLOTLESS || attachment == LEFT)
         __atomic_store_n(&attachment, UNKNOWN, __ATOMIC_RELEASE);
 }
 
@@ -258,17 +258,19 @@ static enum attachment attached(void) {
 bool region_look_again(void) {
     static uint64_t last_ns;
     uint64_t last = __atomic_load_n(&last_ns, __ATOMIC_RELAXED), now = clock_now_ns();
-    if (attached() != BROKEN || (last != 0 && now >= last && now - last < LOOK_AGAIN_NS))
+    enum attachment before = attached();
+    if ((before != BROKEN && before != SLOTLESS) || (last != 0 && now >= last && now - last < LOOK_AGAIN_NS))
         return false;
     if (!__atomic_compare_exchange_n(&last_ns, &last, now, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
         return false;
-    return attach(BROKEN) == READY;
+    return attach(before) == READY;
 }
 
 enum region_state region_state(void) {
     switch (attached()) {
     case READY:
         return REGION_READY;
+    case SLOTLESS:
     case BROKEN:
         return REGION_BROKEN;
     default:
@@ -276,7 +278,12 @@ enum region_state region_state(void) {
     }
 }
 
-struct region *region_get(void) { return attached() == READY ? &region : NULL; }
+bool region_gates_launches(void) {
+    enum attachment now = attached();
+    return now == READY || now == SLOTLESS;
+}
+
+struct region *region_get(void) { return region_gates_launches() ? &region : NULL; }
 
 /* NULL for an instant is possible: fork and exit take the slot away. */
 struct egpu_slot *region_slot(void) { return attached() == READY ? __atomic_load_n(&own_slot, __ATOMIC_ACQUIRE) : NULL; }
@@ -305,6 +312,14 @@ bool region_lock(void) { return region_get() != NULL && lock_usage(); }
 void region_unlock(void) { unlock_usage(); }
 
 int region_reap(void) { return region_get() == NULL ? 0 : reap(); }
+
+bool region_reap_slot(uint64_t index) {
+    struct process_identity who;
+    if (region_get() == NULL || index >= region_slot_count())
+        return false;
+    struct egpu_slot *slot = &region.usage->slots[index];
+    return is_dead(slot, &who) && release_dead(slot, &who) > 0;
+}
 
 void region_reap_sometimes(void) {
     if (region_get() != NULL)

@@ -13,15 +13,17 @@ enum region_state {
 
 /* Attaches at the first call of a process and again in a child after fork; afterwards one load. */
 enum region_state region_state(void);
+/* READY, or all there but a slot for this process: its memory cannot be counted, but the container's bucket is there. */
+bool region_gates_launches(void);
 
 /* A broken one may have been mended: looks again, at most once a second, never waits. true: it is READY, and this call made it
  * so. Not for the launch path. */
 bool region_look_again(void);
-/* A launch passes because the region is BROKEN: counted for all to see, where that can be. */
+/* A launch passes because the region is BROKEN and not only without a slot: counted for all to see, where that can be. */
 void region_note_passed(void);
 
 struct region;
-/* NULL unless READY. */
+/* NULL unless launches are gated. */
 struct region *region_get(void);
 
 /* Rows of `limits`: the container's cards. -1 when no row has this uuid ("GPU-..." as NVML writes it). */
@@ -50,6 +52,8 @@ void region_unlock(void);
 /* Gives back what dead processes held; returns how many there were. Looks at them without the lock, which a thousand
  * processes would otherwise wait for, and takes it only when one is dead. */
 int region_reap(void);
+/* Only of this one of the slots. */
+bool region_reap_slot(uint64_t index);
 /* The same if nobody looked for REAP_PERIOD_NS. */
 void region_reap_sometimes(void);
 

@@ -78,9 +78,15 @@ bool process_alive(const struct process_identity *who, uint64_t own_pid_namespac
 /* Its process did not wait for it, or was killed: a launch that nobody measures would be free. */
 static void pay_unmeasured(struct egpu_card_usage *card, struct egpu_slot_card *slot) {
     uint64_t since_ns = __atomic_exchange_n(&slot->unmeasured_since_ns, 0, __ATOMIC_RELAXED);
+    struct throttle_bucket *bucket = (struct throttle_bucket *)card->bucket;
     if (since_ns == 0)
         return;
-    uint64_t cost_ns = throttle_depart((struct throttle_bucket *)card->bucket, since_ns, clock_now_ns());
+    uint64_t turn_ns = since_ns;
+    __atomic_compare_exchange_n(&bucket->unknown_since_ns, &turn_ns, 0, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+    uint64_t measured_ns = __atomic_load_n(&bucket->busy_ns, __ATOMIC_RELAXED) -
+                           __atomic_load_n(&bucket->departed_busy_ns, __ATOMIC_RELAXED);
+    uint64_t others_ns = measured_ns - __atomic_load_n(&slot->busy_ns, __ATOMIC_RELAXED) - slot->unmeasured_others_ns;
+    uint64_t cost_ns = throttle_depart(bucket, since_ns, others_ns, clock_now_ns());
     __atomic_fetch_add(&slot->busy_ns, cost_ns, __ATOMIC_RELAXED);
 }
 

@@ -169,7 +169,7 @@ static bool locate(struct identity *stream) {
     if (!implicit && real.cuStreamGetCtx_v2(stream->handle, &primary, &green) == CUDA_SUCCESS && green)
         stream->events_context = primary;
     bool pushed = push(stream->events_context);
-    stream->card = card_current();
+    stream->card = card_to_gate();
     streams_pop_context(pushed);
     return true;
 }

@@ -15,13 +15,13 @@ void submission_begin(struct submission *submission, CUstream stream, const void
     struct row_key what = {stream, function, grid, block};
     /* Before the row: a stream that records has nothing to do with the time of the card. */
     if (capture_holds(stream) || row_goes_on(&what)) return;
-    enum region_state state = region_state();
-    if (state != REGION_READY || submissions_in_callback) {
-        if (state == REGION_BROKEN) region_note_passed();
+    bool gated = region_gates_launches();
+    if (!gated || submissions_in_callback) {
+        if (!gated && region_state() == REGION_BROKEN) region_note_passed();
         return;
     }
     submission->stream = streams_find(stream);
-    int card = submission->stream ? streams_card(submission->stream) : card_current();
+    int card = submission->stream ? streams_card(submission->stream) : card_to_gate();
     oversubscription_gate(card);
     struct gate *gate = gate_of_card(card);
     if (!gate) return;
@@ -38,15 +38,15 @@ CUresult submission_end(struct submission *submission, CUresult result) {
 }
 
 void submission_interrupt(CUstream stream) {
-    if (region_state() == REGION_READY && !submissions_in_callback) batches_interrupt(stream);
+    if (region_gates_launches() && !submissions_in_callback) batches_interrupt(stream);
 }
 
 /* `stream`: NULL when the application waits for the copy. */
 void submission_yield(CUstream stream, uint64_t bytes) {
-    if (bytes < COPY_BYTES_MIN || region_state() != REGION_READY || submissions_in_callback) return;
+    if (bytes < COPY_BYTES_MIN || !region_gates_launches() || submissions_in_callback) return;
     if (stream && capture_holds(stream)) return;
     struct stream *known = stream ? streams_known(stream) : NULL;
-    int card = known ? streams_card(known) : card_current();
+    int card = known ? streams_card(known) : card_to_gate();
     oversubscription_gate(card);
     struct gate *gate = gate_of_card(card);
     if (gate) gate_yield(gate);

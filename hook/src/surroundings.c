@@ -2,6 +2,7 @@
 
 #include "believed.h"
 #include "clock.h"
+#include "counted.h"
 #include "neighbours.h"
 
 static struct throttle_bucket nobodys;
@@ -65,11 +66,8 @@ void surroundings_tell(struct gate *gate, const struct surroundings *around, uin
 
 void surroundings_waited(struct gate *gate, const struct surroundings *around, enum throttle_reason reason,
                          uint64_t from_ns, uint64_t to_ns) {
-    struct egpu_slot_card *slot = region_slot_card(gate->card);
     uint64_t waited_ns = to_ns - from_ns;
     add(&around->bucket->waited_ns, waited_ns);
     if (reason == THROTTLE_WAIT_PRIORITY) throttle_high_honoured(around->bucket, from_ns, to_ns);
-    if (!slot) return;
-    if (reason == THROTTLE_WAIT_QUOTA || reason == THROTTLE_WAIT_ENTITLED) add(&slot->throttled_ns, waited_ns);
-    if (reason == THROTTLE_WAIT_PRIORITY) add(&slot->preempted_ns, waited_ns);
+    counted_waited(gate, reason, waited_ns);
 }

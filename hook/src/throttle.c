@@ -1,29 +1,6 @@
 #include "throttle.h"
 
-static int64_t load(const int64_t *word) { return __atomic_load_n(word, __ATOMIC_RELAXED); }
-
-static uint64_t least(uint64_t one, uint64_t other) { return one < other ? one : other; }
-
-static uint64_t most(uint64_t one, uint64_t other) { return one > other ? one : other; }
-
-static int64_t within(int64_t value, int64_t low, int64_t high) {
-    if (value < low) return low;
-    return value < high ? value : high;
-}
-
-static uint64_t part_of(uint64_t ns, uint32_t parts) {
-    return ns / THROTTLE_QUOTA_WHOLE * parts + ns % THROTTLE_QUOTA_WHOLE * parts / THROTTLE_QUOTA_WHOLE;
-}
-
-/* Adds within [low, high], but never pulls back what is already outside: a lowered ceiling takes effect by spending. */
-static void add_within(int64_t *word, int64_t amount, int64_t low, int64_t high) {
-    int64_t before = load(word), after;
-    do {
-        after = before + amount;
-        if (amount > 0 && after > high) after = before > high ? before : high;
-        if (amount < 0 && after < low) after = before < low ? before : low;
-    } while (!__atomic_compare_exchange_n(word, &before, after, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
-}
+#include "throttle_words.h"
 
 bool throttle_limited(const struct throttle_limits *limits) {
     return limits->core_quota != 0 && limits->core_quota < THROTTLE_QUOTA_WHOLE;
@@ -43,7 +20,7 @@ void throttle_refill(struct throttle_bucket *bucket, const struct throttle_limit
     if (!__atomic_compare_exchange_n(&bucket->refilled_ns, &before, now_ns, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
         return;
     uint64_t passed_ns = before == 0 || before > now_ns ? 0 : now_ns - before;
-    if (passed_ns > 60000 * THROTTLE_MS) passed_ns = 60000 * THROTTLE_MS;
+    passed_ns = least(passed_ns, THROTTLE_PASSED_NS_MAX);
     uint64_t owed_ns = wanted_ns > before ? least(wanted_ns - before, passed_ns) : 0;
     add_within(&bucket->tokens_ns, (int64_t)part_of(owed_ns, quota_of(limits)), 0, (int64_t)THROTTLE_OWED_NS_MAX);
     add_within(&bucket->tokens_ns, (int64_t)part_of(passed_ns - owed_ns, quota_of(limits)), 0,
@@ -62,14 +39,28 @@ void throttle_charge(struct throttle_bucket *bucket, int64_t cost_ns, bool borro
     add_within(&bucket->tokens_ns, -cost_ns, -(int64_t)THROTTLE_DEBT_NS_MAX, (int64_t)THROTTLE_OWED_NS_MAX);
 }
 
+uint64_t throttle_guess(struct throttle_bucket *bucket, uint64_t cost_ns, bool borrowed) {
+    if (borrowed) {
+        throttle_charge(bucket, (int64_t)cost_ns, true);
+        return cost_ns;
+    }
+    int64_t low_ns = -(int64_t)THROTTLE_GUESSED_NS_MAX;
+    uint64_t taken_ns =
+        (uint64_t)-add_within(&bucket->tokens_ns, -(int64_t)cost_ns, low_ns, (int64_t)THROTTLE_OWED_NS_MAX);
+    __atomic_fetch_add(&bucket->charged_ns, taken_ns, __ATOMIC_RELAXED);
+    return taken_ns;
+}
+
 /* Of many that are gone at once, each pays for a time of its own. */
-uint64_t throttle_depart(struct throttle_bucket *bucket, uint64_t since_ns, uint64_t now_ns) {
+uint64_t throttle_depart(struct throttle_bucket *bucket, uint64_t since_ns, uint64_t others_ns, uint64_t now_ns) {
     uint64_t paid_ns = __atomic_load_n(&bucket->departed_ns, __ATOMIC_RELAXED);
     uint64_t from_ns = paid_ns <= now_ns ? most(since_ns, paid_ns) : since_ns;
-    uint64_t cost_ns = from_ns < now_ns ? least(now_ns - from_ns, THROTTLE_DEPARTED_NS_MAX) : 0;
+    uint64_t passed_ns = from_ns < now_ns ? now_ns - from_ns : 0;
+    uint64_t cost_ns = least(passed_ns - least(others_ns, passed_ns), THROTTLE_GUESSED_NS_MAX);
     __atomic_store_n(&bucket->departed_ns, now_ns, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&bucket->departed_busy_ns, cost_ns, __ATOMIC_RELAXED);
     __atomic_fetch_add(&bucket->busy_ns, cost_ns, __ATOMIC_RELAXED);
-    throttle_charge(bucket, (int64_t)cost_ns, false);
+    throttle_guess(bucket, cost_ns, false);
     return cost_ns;
 }
 
@@ -175,7 +166,7 @@ static struct throttle_decision wait_for_tokens(const struct throttle_limits *li
 /* Of all processes. When none of them says that it has work nothing is outstanding, whatever was expected. */
 static uint64_t outstanding_ns(const struct throttle_bucket *bucket, uint64_t now_ns) {
     uint64_t end_ns = __atomic_load_n(&bucket->work_end_ns, __ATOMIC_RELAXED);
-    if (end_ns <= now_ns || end_ns - now_ns > THROTTLE_DEBT_NS_MAX) return 0;
+    if (end_ns <= now_ns || end_ns - now_ns > THROTTLE_GUESSED_NS_MAX) return 0;
     return __atomic_load_n(&bucket->busy_until_ns, __ATOMIC_RELAXED) > now_ns ? end_ns - now_ns : 0;
 }
 
@@ -250,13 +241,17 @@ static bool too_far_ahead(const struct throttle_bucket *bucket, const struct thr
            most(ask->ahead_ns, others_ahead_ns(bucket, limits, ask)) > ahead_bound_ns(limits, ask);
 }
 
+uint64_t throttle_unknown_poll_ns(const struct throttle_ask *ask) {
+    return ask->now_ns - ask->since_ns < THROTTLE_UNKNOWN_LONG_NS ? 2 * THROTTLE_POLL_NS_MIN : THROTTLE_MS;
+}
+
 static struct throttle_decision wait_for_own_work(struct throttle_bucket *bucket, const struct throttle_limits *limits,
                                                   const struct throttle_ask *ask) {
     uint64_t bound_ns = ahead_bound_ns(limits, ask), others_ns = others_ahead_ns(bucket, limits, ask);
     uint64_t later_ns = ask->ahead_ns > bound_ns ? ask->ahead_ns - bound_ns : 0;
     /* The first batch is late when others run between: a sixteenth of it is soon enough to look again. */
     later_ns = most(least(later_ns, ask->head_ns), ask->head_ns / 16);
-    if (ask->ahead_unknown) later_ns = THROTTLE_POLL_NS_MIN * 2;
+    if (ask->ahead_unknown) later_ns = throttle_unknown_poll_ns(ask);
     if (ask->ahead_launches == 0 && limits->priority == THROTTLE_LOW) {
         later_ns = most(others_ns > bound_ns ? others_ns - bound_ns : 0, THROTTLE_POLL_NS);
         wait_for_turn(bucket, ask);

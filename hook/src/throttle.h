@@ -26,18 +26,22 @@
 #define THROTTLE_IDLE_NS_MAX (5 * THROTTLE_MS)
 /* Time that a container was owed while it wanted to run: enough for 20 ms kernels of three neighbours in a row. */
 #define THROTTLE_OWED_NS_MAX (60 * THROTTLE_MS)
-/* What is in flight when a kernel turns out to be hundreds of times longer than it was is paid whole; a kernel of minutes
- * must not lock its container out for hours. */
-#define THROTTLE_DEBT_NS_MAX (10000 * THROTTLE_MS)
+/* What was measured is paid whole, up to a minute of the card: with a quota of 5 % that is a wait of 20 minutes. A debt is
+ * an amount and no moment, so a clock that jumps changes nothing; a higher quota pays it sooner, none at all at once. */
+#define THROTTLE_DEBT_NS_MAX (60000 * THROTTLE_MS)
+/* What is only guessed, of work that runs or whose process is gone, makes no more debt than this. */
+#define THROTTLE_GUESSED_NS_MAX (10000 * THROTTLE_MS)
+/* Of the time since the last look: an idle hour pays a debt, and a jump of the clock not much more. */
+#define THROTTLE_PASSED_NS_MAX (3600000 * THROTTLE_MS)
 /* Outstanding work: what a high-priority launch may find before it, and what keeps a card busy between two looks. */
 #define THROTTLE_AHEAD_NS_LOW (THROTTLE_MS * 8 / 10)
 #define THROTTLE_AHEAD_NS_HIGH (4 * THROTTLE_MS)
 /* Nor more launches than that: each may turn out to be hundreds of times longer than it was. */
 #define THROTTLE_AHEAD_LAUNCHES 128u
-/* Who is gone is found so much later at most while others come, and may have worked until then. */
-#define THROTTLE_DEPARTED_NS_MAX (1000 * THROTTLE_MS)
 /* What was never measured counts as this much until it is. */
 #define THROTTLE_UNKNOWN_NS (2 * THROTTLE_MS)
+/* Its end is looked for often until then, and now and then afterwards. */
+#define THROTTLE_UNKNOWN_LONG_NS (10 * THROTTLE_MS)
 /* Gaps between kernels of a high-priority task are not filled with kernels that may be long. */
 #define THROTTLE_HOLD_NS THROTTLE_MS
 #define THROTTLE_POLL_NS 100000ull
@@ -91,7 +95,12 @@ struct throttle_bucket {
     int64_t high_credit_ns;     /* so long may limited containers of high priority keep this low one waiting */
     uint64_t high_refilled_ns;
     uint64_t high_honoured_ns;  /* until then they were waited for */
-    uint64_t reserved[48];
+    uint64_t unknown_since_ns;  /* work never measured before is on the card since then; of several the latest; 0: none */
+    uint64_t unknown_slot;      /* of the process that has it there, from 1; 0: it has none */
+    uint64_t unknown_late;      /* launches that passed beside it because waiting reached its bound */
+    uint64_t unknown_waiting_ns; /* since then a process waits to be the next with such work; the longest of them */
+    uint64_t departed_busy_ns;  /* of busy_ns, what those have paid */
+    uint64_t reserved[43];
 };
 _Static_assert(sizeof(struct throttle_bucket) == 512, "the usage file reserves 64 words");
 
@@ -172,16 +181,21 @@ void throttle_extend(struct throttle_bucket *bucket, const struct throttle_limit
                      uint64_t now_ns);
 /* Less is outstanding than was reserved. */
 void throttle_release(struct throttle_bucket *bucket, uint64_t unused_ns, uint64_t now_ns);
-/* A process is gone, and since that moment it had work on the card that was never measured before. Returns what it pays. */
-uint64_t throttle_depart(struct throttle_bucket *bucket, uint64_t since_ns, uint64_t now_ns);
+/* A process is gone, and since that moment it had work on the card that was never measured before; for the others of its
+ * container so much was measured meanwhile. Returns what it pays. */
+uint64_t throttle_depart(struct throttle_bucket *bucket, uint64_t since_ns, uint64_t others_ns, uint64_t now_ns);
 /* Negative costs give back: a launch is charged its learned cost, the batch the difference to what it took. */
 void throttle_charge(struct throttle_bucket *bucket, int64_t cost_ns, bool borrowed);
+/* Work that nobody measured yet. Returns what was charged, to be given back when it is known. */
+uint64_t throttle_guess(struct throttle_bucket *bucket, uint64_t cost_ns, bool borrowed);
 uint64_t throttle_attribute(struct throttle_ledger *ledger, const struct throttle_span *span);
 /* What the neighbours who had work after that moment may claim of the card, whatever they say they were charged. */
 uint32_t throttle_entitled_parts(const struct throttle_limits *limits, const struct throttle_peer *peers, int count,
                                  uint64_t since_ns);
 /* Neighbours of low priority with work. */
 uint32_t throttle_floods(const struct throttle_peer *peers, int count, uint64_t now_ns);
+/* When to look again for the end of work that may take microseconds or seconds. */
+uint64_t throttle_unknown_poll_ns(const struct throttle_ask *ask);
 bool throttle_limited(const struct throttle_limits *limits);
 bool throttle_high_has_work(struct throttle_bucket *bucket, const struct throttle_peer *peers, int count, uint64_t now_ns);
 /* Low priority waited for high. */

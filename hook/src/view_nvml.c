@@ -18,7 +18,7 @@ enum { MODE_COMPUTE = 0 };
 /* CARD_NONE (-1) for cards that are no row of the limits, and without a region: those pass as they are. */
 int view_card_of(nvmlDevice_t device) {
     char uuid[EGPU_UUID_BYTES_MAX + 32];
-    if (region_get() == NULL || real_nvml.nvmlDeviceGetUUID(device, uuid, sizeof uuid) != NVML_SUCCESS)
+    if (region_state() != REGION_READY || real_nvml.nvmlDeviceGetUUID(device, uuid, sizeof uuid) != NVML_SUCCESS)
         return -1;
     return region_card_by_uuid(uuid);
 }
@@ -221,7 +221,7 @@ nvmlReturn_t nvmlDeviceGetAccountingPids(nvmlDevice_t device, unsigned int *coun
 }
 
 nvmlReturn_t nvmlSystemGetProcessName(unsigned int pid, char *name, unsigned int bytes) {
-    if (region_get() != NULL && slot_of(pid) == NULL && pid != (unsigned int)getpid())
+    if (region_state() == REGION_READY && slot_of(pid) == NULL && pid != (unsigned int)getpid())
         return NVML_ERROR_NOT_FOUND;
     return real_nvml.nvmlSystemGetProcessName(pid, name, bytes);
 }

@@ -1,7 +1,8 @@
 """Processes under the hook that are killed at any instruction of all they do: launches, graphs, memory, host functions.
 
 A container is killed again and again beside a neighbour. Afterwards nothing of the dead is charged or on the card, the
-neighbour has come to its end, and the container's next process is served as the first one was.
+neighbour has come to its end, and the next process of the container is served as the first one was. What they used of
+the card until then is paid by those who come after them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 import building
 import pytest
-from agent import make_neighbours
+from agent import make_neighbours, make_region
 from simulation import Simulation
 
 from egpu_runtime.agent.region import CardLimits
@@ -26,6 +27,10 @@ MOMENT_SECONDS_MAX = 0.08
 """Start, first calls and steady work of a victim all lie within."""
 FOREVER = "1000000"
 RUN_SECONDS_MAX = 60.0
+QUOTA = 0.1
+ERROR = 0.03
+START_NS = 10**9
+"""Of the virtual clock: nobody launches before."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,46 @@ def check(given: Loop, expected: int) -> None:
             usage = region.usage()
             assert (usage.cards[0].charged_bytes, usage.slots) == (0, [])
         assert sim.card().memory_used_bytes == 0
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """Each starts the next process when the last one has killed itself, in the middle of its first kernel."""
+
+    count: int
+    live_ms: int
+    kernel_ms: int = 2000
+    model: str = "fifo"
+    until_ms: int = 60_000
+
+
+def check_share(given: Lanes, least: float) -> None:
+    """least: of the card; the most is the quota."""
+    client = building.client("attack_short", "-lcuda", f"-I{building.DRIVER}")
+    words = [
+        f"lanes={given.count}",
+        f"live_us={given.live_ms * 1000}",
+        f"kernel_us={given.kernel_ms * 1000}",
+        f"until_ms={given.until_ms}",
+    ]
+    with Simulation(clock="virtual", model=given.model, env={"EGPU_SIM_CONTEXT_MIB": "1"}) as sim:
+        region = make_region(sim.folder / "region", cards=[CardLimits(UUID, CARD_BYTES, core_quota=QUOTA)])
+        sim.run([client, "end=kill", *words], hook=True, region=region.path, seconds=RUN_SECONDS_MAX)
+        share = sim.card().busy_ns / (sim.now_ns - START_NS)
+    assert least <= share <= QUOTA + ERROR
+
+
+@pytest.mark.parametrize("model", ["fifo", "timeslice"])
+@pytest.mark.parametrize(("count", "live_ms"), [(1, 1900), (1, 1000), (3, 1900)])
+def test_killed_in_a_long_kernel(count: int, live_ms: int, model: str) -> None:
+    check_share(Lanes(count, live_ms, model=model), QUOTA / 2)
+
+
+@pytest.mark.end_to_end
+@pytest.mark.parametrize("kernel_ms", [2000, 5000])
+@pytest.mark.parametrize("live_ms", [300, 1000, 4000])
+def test_many_killed_in_long_kernels(live_ms: int, kernel_ms: int) -> None:
+    check_share(Lanes(10, live_ms, kernel_ms), QUOTA / 2)
 
 
 @pytest.mark.parametrize("seed", range(2))
