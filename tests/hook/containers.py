@@ -87,6 +87,12 @@ def answers(output: str) -> str:
     return "; ".join(re.sub(r"\b(\d{6,20})\b", lambda m: f"{int(m[1]) // MIB}M", line) for line in output.splitlines())
 
 
+def check(given: Container, script: str, expected: str) -> None:
+    """What a process answers to `script` after its first words, init and context."""
+    said, errors = given.run(f"context {script}")
+    assert said.removeprefix("init 0; context 0; ") == expected, errors
+
+
 def until_it_waits(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
     lines = []

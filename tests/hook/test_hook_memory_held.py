@@ -9,7 +9,7 @@ from pathlib import Path
 
 import building
 import pytest
-from containers import CONTEXT_MIB, MIB, Container, Maker, go_on, until_it_waits
+from containers import CONTEXT_MIB, MIB, Container, Maker, check, go_on, until_it_waits
 
 from egpu_runtime.agent.region import place
 
@@ -20,22 +20,6 @@ LOOKS_AGAIN_SECONDS = 1.05
 """A little more than the period of the hook's looks at a broken region."""
 DRIVER_FINDS_OUT_SECONDS = 0.3
 """The simulated driver looks for the killed every 50 ms, less often on a busy machine."""
-
-
-@pytest.fixture(params=building.CUDA_VERSIONS)
-def cuda(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def make(tmp_path: Path, cuda: str) -> Maker:
-    return Maker(tmp_path, cuda)
-
-
-def check(given: Container, script: str, expected: str) -> None:
-    """What a process answers to `script` after its first words, init and context."""
-    said, errors = given.run(f"context {script}")
-    assert said.removeprefix("init 0; context 0; ") == expected, errors
 
 
 @pytest.mark.parametrize(
