@@ -6,26 +6,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "driver_calls.h"
-#include "expect.h"
+#include "spin.h"
 
 enum { CHILD_US = 5000, PARENT_US = 100 };
-
-static CUfunction spin;
-
-static void open_card(void) {
-    CUmodule module;
-    CUcontext context;
-    DO(cuInit(0));
-    DO(cuCtxCreate_v2(&context, 0, 0));
-    DO(cuModuleLoadData(&module, "any"));
-    DO(cuModuleGetFunction(&spin, module, "egpu_spin_us"));
-}
-
-static void launch(unsigned int us) {
-    void *parameters[] = {&us};
-    DO(cuLaunchKernel(spin, 1, 1, 1, 1, 1, 1, 0, NULL, parameters, NULL));
-}
 
 static void child(int to_parent, int from_parent) {
     CUipcEventHandle told;
@@ -36,7 +19,7 @@ static void child(int to_parent, int from_parent) {
     EXPECT(cuIpcGetEventHandle(&told, event), CUDA_ERROR_INVALID_VALUE); /* not for other processes */
     DO(cuEventCreate(&event, CU_EVENT_DISABLE_TIMING | CU_EVENT_INTERPROCESS));
     DO(cuIpcGetEventHandle(&told, event));
-    launch(CHILD_US);
+    launch(NULL, CHILD_US);
     DO(cuEventRecord(event, NULL));
     EXPECT(write(to_parent, &told, sizeof told), (long)sizeof told);
     egpuSimDetach();
@@ -60,7 +43,7 @@ int main(void) {
     DO(cuIpcOpenEventHandle(&event, told));
     EXPECT(cuEventQuery(event), CUDA_ERROR_NOT_READY);
     DO(cuStreamWaitEvent(NULL, event, 0));
-    launch(PARENT_US);
+    launch(NULL, PARENT_US);
     DO(cuCtxSynchronize());
     DO(cuEventSynchronize(event));
     EXPECT(egpuSimNow() / 1000 % 1000000 >= CHILD_US + PARENT_US, 1);

@@ -4,22 +4,15 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-#include "driver_calls.h"
-#include "expect.h"
+#include "spin.h"
 
 enum { GREATER_OR_EQUAL, EQUAL, AND, NOR, FLUSH = 1 << 30 };
 enum { WAIT_32 = 1, WRITE_32 = 2, WAIT_64 = 4, WRITE_64 = 5, BARRIER = 6 };
 enum { OPAQUE_FILE = 1, TIMELINE_FILE = 9, WINDOWS = 2 };
 enum { LONG_US = 100, SHORT_US = 30, LATE_US = 500, LOOK_US = 20, HELD_US_MAX = 2000 };
 
-static CUfunction spin;
 static CUstream one, other;
 static CUdeviceptr words;
-
-static void launch(CUstream stream, unsigned int us) {
-    void *parameters[] = {&us};
-    DO(cuLaunchKernel(spin, 1, 1, 1, 1, 1, 1, 0, stream, parameters, NULL));
-}
 
 /* Behind a hook it may be later: that holds launches while others' work is outstanding. */
 static void ends_after(uint64_t began, long us) {
@@ -202,12 +195,7 @@ static void graphs_use_semaphores(void) {
 }
 
 int main(void) {
-    CUmodule module;
-    CUcontext context;
-    DO(cuInit(0));
-    DO(cuCtxCreate_v2(&context, 0, 0));
-    DO(cuModuleLoadData(&module, "any"));
-    DO(cuModuleGetFunction(&spin, module, "egpu_spin_us"));
+    open_card();
     DO(cuStreamCreate(&one, CU_STREAM_NON_BLOCKING));
     DO(cuStreamCreate(&other, CU_STREAM_NON_BLOCKING));
     DO(cuMemAlloc_v2(&words, 64));
