@@ -24,7 +24,8 @@ static bool waits(uint64_t since_ns, uint64_t now_ns) {
 
 static void wait_for_turn(struct throttle_bucket *bucket, const struct throttle_ask *ask) {
     uint64_t before_ns = load(&bucket->unknown_waiting_ns);
-    if (waits(before_ns, ask->now_ns) && before_ns <= ask->since_ns) return;
+    bool others_first = waits(before_ns, ask->now_ns) && before_ns <= ask->since_ns;
+    if (others_first || !waits(ask->since_ns, ask->now_ns)) return;
     __atomic_compare_exchange_n(&bucket->unknown_waiting_ns, &before_ns, ask->since_ns, false, __ATOMIC_RELAXED,
                                 __ATOMIC_RELAXED);
 }
