@@ -74,7 +74,6 @@ def sanitized_driver(kind: str, cuda: str) -> Path:
 
 
 @functools.cache
-@functools.cache
 def driver_by(compiler: str, machine: str, cuda: str = "13.0") -> Path:
     """The folder of `driver`, by a compiler for another machine; its warnings are not ours."""
     folder = f"build/{machine}"
@@ -82,6 +81,7 @@ def driver_by(compiler: str, machine: str, cuda: str = "13.0") -> Path:
     return DRIVER / folder / cuda
 
 
+@functools.cache
 def client(name: str, *flags: str, cuda: str = "13.0") -> Path:
     """A program of tests/hook/clients/NAME.c; with `-shared` a library. `-lcuda` and `-lnvidia-ml` link the
     simulated ones."""
