@@ -29,10 +29,14 @@ static bool outdated(const struct cost_entry *entry, uint64_t elapsed_ns) {
 }
 
 static void settle(struct cost_entry *entry, uint64_t elapsed_ns, uint64_t now_ns) {
-    if (entry->surprised && outdated(entry, elapsed_ns)) entry->trusted_ns = now_ns + COSTS_TRUSTED_NS;
-    entry->doubted = entry->surprised = false;
-    if (elapsed_ns >= entry->longest_ns) entry->longest_ns = elapsed_ns;
-    else entry->longest_ns -= (entry->longest_ns - elapsed_ns) / COSTS_LONGEST_FADES;
+    entry->doubted = false;
+    if (elapsed_ns >= entry->longest_ns) {
+        entry->longest_ns = elapsed_ns;
+        entry->faded_ns = now_ns;
+    } else if (now_ns > entry->faded_ns + COSTS_FADED_NS) {
+        entry->longest_ns -= (entry->longest_ns - elapsed_ns) / COSTS_LONGEST_FADES;
+        entry->faded_ns = now_ns;
+    }
     entry->clean_ns = now_ns ? now_ns : 1;
 }
 
@@ -66,12 +70,10 @@ uint64_t costs_longest(const struct cost_entry *entry, uint64_t learned_ns) {
     return (uint64_t)((double)learned_ns * ((double)entry->longest_ns / (double)entry->cost_ns));
 }
 
-bool costs_trusted(const struct cost_entry *entry, uint64_t now_ns) { return now_ns < entry->trusted_ns; }
-
 void costs_doubt(struct cost_entry *entry) { entry->doubted = true; }
 
 void costs_surprise(struct cost_entry *entry, uint64_t elapsed_ns) {
-    entry->doubted = entry->surprised = true;
+    entry->doubted = true;
     if (elapsed_ns <= entry->cost_ns) return;
     entry->cost_ns = elapsed_ns;
     entry->samples = 0;
@@ -83,11 +85,6 @@ static uint64_t samples_enough(const struct cost_entry *entry) {
     uint64_t parts = entry->cost_ns == 0 ? 0 : entry->spread_ns * COSTS_ERROR_PARTS / entry->cost_ns;
     if (parts * parts <= enough) return enough;
     return parts * parts < COSTS_SAMPLES_MAX ? parts * parts : COSTS_SAMPLES_MAX;
-}
-
-void costs_unconfirmed(struct cost_entry *entry, uint64_t now_ns) {
-    if (entry->surprised) entry->trusted_ns = now_ns + COSTS_TRUSTED_NS;
-    entry->doubted = entry->surprised = false;
 }
 
 bool costs_stale(const struct cost_entry *entry, uint64_t now_ns) {

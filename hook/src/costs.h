@@ -16,8 +16,8 @@
 #define COSTS_LONG_NS 4000000ull      /* of kernels this long fewer must do: each takes the card from all others */
 #define COSTS_SAMPLES_ENOUGH_LONG 2u
 #define COSTS_OUTDATED 4u             /* so many times the mean, or less: another kernel, or other data for good */
-#define COSTS_LONGEST_FADES 8u        /* of a longer time seen once, this part goes with each shorter one */
-#define COSTS_TRUSTED_NS 5000000000ull /* after a surprise that was none */
+#define COSTS_LONGEST_FADES 8u        /* of a longer time seen once, this part goes with a shorter one */
+#define COSTS_FADED_NS 300000000ull   /* ... no more often than so: a thousand short ones in a row say nothing of the next */
 #define COSTS_ASKED_NS 100000000ull   /* between two launches that are measured one by one */
 #define COSTS_STALE_NS 5000000000ull /* measured longer ago than this: worth a probe when always contended */
 
@@ -28,9 +28,9 @@ struct cost_entry {
     uint32_t samples;    /* clean ones that the cost is the mean of, up to COSTS_SAMPLES_MAX */
     uint64_t asked_ns;   /* when it was last wanted to be */
     uint64_t spread_ns;  /* mean distance of a measurement from the mean */
+    uint64_t faded_ns;   /* when the longest time became that */
     uint64_t longest_ns; /* that it took alone, fading: what a launch may cost when it does not cost the mean */
-    uint64_t trusted_ns; /* until then there are no surprises: the last one was none */
-    bool doubted, surprised; /* beside others, since it was last measured alone */
+    bool doubted;        /* beside others, since it was last measured alone */
 };
 
 struct costs {
@@ -46,9 +46,6 @@ uint64_t costs_longest(const struct cost_entry *entry, uint64_t learned_ns);
 void costs_doubt(struct cost_entry *entry);
 /* Beside others it takes many times longer: counts until a clean measurement says otherwise. */
 void costs_surprise(struct cost_entry *entry, uint64_t elapsed_ns);
-/* The others do not stand back for a measurement, so there will be none. */
-void costs_unconfirmed(struct cost_entry *entry, uint64_t now_ns);
-bool costs_trusted(const struct cost_entry *entry, uint64_t now_ns);
 /* The last clean measurement is long ago: worth a probe where others disturb. */
 bool costs_stale(const struct cost_entry *entry, uint64_t now_ns);
 /* This launch shall be a batch of its own. */

@@ -16,6 +16,7 @@
 #define GAP_NS 10000ull           /* from the call to the card on an empty stream: a real launch takes 3 to 8 us */
 #define PROBE_ALONE_NS 500000ull
 #define PROBE_LENGTH_NS 5000000ull /* of one that wants more measurements */
+#define PROBE_LATE_NS (20 * THROTTLE_MS) /* of granted work: nobody shall foresee which launches are measured */
 #define REAP_NS 50000ull
 #define WAY_PARTS 8
 #define UNKNOWN_NS_MAX THROTTLE_MS
@@ -117,6 +118,7 @@ static bool probe_begins(struct gate *gate, const struct surroundings *around, c
     uint32_t nobody = 0;
     if (!pass->clean_wanted || !around->page || !surroundings_active(gate, around, now_ns)) return false;
     if (gate->probe_started_ns && now_ns < gate->probe_started_ns + gate->probe_period_ns) return false;
+    if (load(&gate->granted_ns) < gate->probe_granted_ns) return false;
     if (!__atomic_compare_exchange_n(&gate->probing, &nobody, 1, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) return false;
     gate->probe_started_ns = now_ns;
     store(&gate->probe_measured_ns, 0);
@@ -124,18 +126,15 @@ static bool probe_begins(struct gate *gate, const struct surroundings *around, c
     return true;
 }
 
+static uint64_t chance(uint64_t now_ns) { return now_ns * 0x9e3779b97f4a7c15ull >> 20; }
+
 static void end_probe(struct gate *gate, const struct surroundings *around, bool clean) {
     if (!__atomic_load_n(&gate->probing, __ATOMIC_ACQUIRE)) return;
     gate->probe_period_ns = throttle_probe_period(gate->probe_period_ns, clean);
+    gate->probe_granted_ns = load(&gate->granted_ns) + chance(clock_now_ns()) % PROBE_LATE_NS;
+    if (clean) gate->ledger.missing = false;
     if (around->page) store(&around->page->probe_until_ns, 0);
     __atomic_store_n(&gate->probing, 0, __ATOMIC_RELEASE);
-}
-
-/* Who does not let us measure is not believed to be right about our kernels either. */
-static void give_up(struct gate *gate, uint64_t key, uint64_t now_ns) {
-    pthread_mutex_lock(&gate->lock);
-    costs_unconfirmed(costs_find(&gate->costs, key), now_ns);
-    pthread_mutex_unlock(&gate->lock);
 }
 
 static void wait_in_gate(struct gate *gate, const struct surroundings *around, const struct throttle_decision *decision,
@@ -174,6 +173,7 @@ static void take(struct gate *gate, const struct surroundings *around, struct ga
     uint64_t left_ns = work_left_ns(gate, pass->now_ns);
     pthread_mutex_unlock(&gate->lock);
     throttle_charge(around->bucket, (int64_t)pass->learned_ns, pass->borrowed);
+    add(&gate->granted_ns, pass->learned_ns);
     surroundings_tell(gate, around, pass->now_ns, most(load(&gate->busy_until_ns), pass->now_ns + left_ns + PAGE_MARGIN_NS));
     if (around->page) store(&around->page->wanting_until_ns, 0);
     if (decision->late) add(&around->bucket->passed_late, 1);
@@ -233,7 +233,6 @@ void gate_enter(struct gate *gate, uint64_t key, uint32_t own, struct gate_pass 
         }
         if (ask.probing && pass->now_ns > gate->probe_started_ns + THROTTLE_DRAIN_NS_MAX) {
             pass->probe = false;
-            if (decision.reason == THROTTLE_WAIT_PROBE) give_up(gate, pass->key, pass->now_ns);
             end_probe(gate, &around, false);
             continue;
         }
@@ -266,6 +265,7 @@ void gate_grant(struct gate *gate, const struct gate_pass *pass, uint64_t cost_n
     gate->work_end_ns += cost_ns;
     pthread_mutex_unlock(&gate->lock);
     throttle_charge(around.bucket, (int64_t)cost_ns, pass->borrowed);
+    add(&gate->granted_ns, cost_ns);
     throttle_extend(around.bucket, &around.limits, cost_ns, pass->now_ns);
     surroundings_tell(gate, &around, pass->now_ns, load(&gate->busy_until_ns) + cost_ns);
 }
@@ -303,7 +303,6 @@ static void describe(struct gate *gate, const struct gate_batch *batch, const st
                                                 now_ns - least(span->elapsed_ns, now_ns));
     const struct cost_entry *entry = batch->key ? costs_find(&gate->costs, batch->key) : NULL;
     if (entry) span->longest_ns = costs_longest(entry, span->learned_ns);
-    span->trusted = entry && costs_trusted(entry, now_ns);
 }
 
 static void learn(struct gate *gate, const struct gate_batch *batch, uint64_t cost_ns, uint64_t now_ns) {
@@ -329,7 +328,7 @@ static bool probe_goes_on(struct gate *gate, const struct gate_batch *batch, uin
     if (gate->probe_measured_ns == 0) gate->probe_measured_ns = now_ns;
     if (now_ns > load(&gate->probe_measured_ns) + PROBE_LENGTH_NS) return false;
     if (batch->idle_start && batch->span.elapsed_ns < PROBE_ALONE_NS) return true;
-    return costs_stale(costs_find(&gate->costs, batch->key), now_ns);
+    return gate->ledger.missing || costs_stale(costs_find(&gate->costs, batch->key), now_ns);
 }
 
 uint64_t gate_finish(struct gate *gate, const struct gate_batch *batch, uint64_t next_learned_ns) {

@@ -27,6 +27,7 @@ struct gate {
     uint64_t probe_started_ns;
     uint64_t probe_measured_ns; /* its first measurement ended; 0: not yet */
     uint64_t probe_period_ns;
+    uint64_t granted_ns, probe_granted_ns; /* of all launches; the next probe begins when it is so much */
     uint64_t exact_until_ns; /* each launch is followed by an event, see gate_guessed */
     uint64_t reap_at_ns;     /* finished batches are looked for then */
     uint64_t overdue_ns;     /* charged beyond ahead_ns, because the oldest work runs longer than that */

@@ -311,7 +311,7 @@ static bool surprised(struct throttle_ledger *ledger, const struct throttle_span
     bool times = rest_ns / THROTTLE_SURPRISE_TIMES > known_ns;
     ledger->surprise_ns = times ? ledger->surprise_ns + rest_ns - known_ns : 0;
     ledger->believed &= times;
-    return (ledger->surprise_ns >= THROTTLE_SURPRISE_NS || ledger->believed) && !span->trusted;
+    return ledger->surprise_ns >= THROTTLE_SURPRISE_NS || ledger->believed;
 }
 
 static uint64_t pay_surprise(struct throttle_ledger *ledger, const struct throttle_span *span, uint64_t cost_ns) {
@@ -360,7 +360,9 @@ static uint64_t expected(struct throttle_ledger *ledger, const struct throttle_s
 uint64_t throttle_attribute(struct throttle_ledger *ledger, const struct throttle_span *span) {
     ledger->doubtful = ledger->surprised = false;
     if (!span->contended) {
-        ledger->unattributed_ns = 0;
+        ledger->missing |= ledger->unattributed_ns > (int64_t)THROTTLE_UNATTRIBUTED_NS_MIN / 2;
+        /* A kernel that was seen to take many times as long may have done so in between. */
+        if (span->longest_ns / THROTTLE_SURPRISE_TIMES <= span->learned_ns) ledger->unattributed_ns = 0;
         ledger->surprise_ns = 0;
         return span->elapsed_ns;
     }

@@ -153,11 +153,11 @@ struct throttle_span {
     uint64_t peers_busy_ns;  /* what peers were charged meanwhile */
     uint32_t peers_parts;    /* of the card, that neighbours who had work are entitled to */
     bool contended;
-    bool trusted;            /* a surprise of a moment ago was none: measured alone it took what was learned */
 };
 
 /* Of one process: time of contended batches that nobody was charged for so far. */
 struct throttle_ledger {
+    bool missing;            /* a measurement alone ended a time that nobody was charged for: there may be others like that time */
     int64_t unattributed_ns;
     int64_t room_ns;         /* time that our active neighbours are not entitled to, less what we paid */
     uint64_t saved_ns;       /* of batches that took less than learned, for those that took more */
