@@ -101,7 +101,7 @@ def test_who_hides_takes_what_the_card_gives() -> None:
     check((Tenant(quota=0.5), Tenant(hook=False)), (0.15, 0.30), from_ms=1000, until_ms=5000, model="timeslice")
 
 
-@pytest.mark.parametrize("kernel_us", [200, 1000])
+@pytest.mark.parametrize("kernel_us", [pytest.param(200, marks=pytest.mark.end_to_end), 1000])
 def test_many_low_processes_are_one(kernel_us: int) -> None:
     """High waits a millisecond and one kernel of low, however many processes that one has; each gets work done."""
     low = Container(kernel_us=kernel_us, priority=1)
