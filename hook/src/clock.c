@@ -36,7 +36,7 @@
 static struct {
     uint64_t (*now)(void);
     int (*wait)(uint64_t key, const uint32_t *word, uint32_t expected, uint64_t deadline_ns);
-    void (*wake)(uint64_t key);
+    void (*wake)(uint64_t key), (*wake_one)(uint64_t key);
 } simulated;
 
 enum { KIND_UNKNOWN, KIND_WALL, KIND_VIRTUAL };
@@ -53,7 +53,8 @@ static int find_kind(void) {
         KEEP(simulated.wait, (int (*)(uint64_t, const uint32_t *, uint32_t, uint64_t))(uintptr_t)loader_get()->dlsym(
                                  driver, "egpuSimWait"));
         KEEP(simulated.wake, (void (*)(uint64_t))(uintptr_t)loader_get()->dlsym(driver, "egpuSimWake"));
-        if (FOUND(simulated.wait) && FOUND(simulated.wake) && FOUND(simulated.now)() != 0) found = KIND_VIRTUAL;
+        KEEP(simulated.wake_one, (void (*)(uint64_t))(uintptr_t)loader_get()->dlsym(driver, "egpuSimWakeOne"));
+        if (FOUND(simulated.wait) && FOUND(simulated.wake_one) && FOUND(simulated.wake) && FOUND(simulated.now)() != 0) found = KIND_VIRTUAL;
     }
     __atomic_store_n(&kind, found, __ATOMIC_RELEASE);
     return found;
@@ -185,6 +186,12 @@ void clock_wake(struct clock_point point) {
     need_library();
     if (clock_kind() == KIND_VIRTUAL) FOUND(simulated.wake)(point.key);
     else FOUND(library.call)(SYS_futex, point.word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+}
+
+void clock_wake_one(struct clock_point point) {
+    need_library();
+    if (clock_kind() == KIND_VIRTUAL) FOUND(simulated.wake_one)(point.key);
+    else FOUND(library.call)(SYS_futex, point.word, FUTEX_WAKE, 1, NULL, NULL, 0);
 }
 
 void clock_sleep_until(uint64_t deadline_ns) {

@@ -27,6 +27,8 @@ uint64_t clock_glance_ns(const struct clock_glance *from);
 /* Returns when the word differs from `expected`, when woken, at the deadline, or without cause: 0 or an errno. */
 int clock_wait(struct clock_point point, uint32_t expected, uint64_t deadline_ns);
 void clock_wake(struct clock_point point);
+/* Of those who wait there the one who came first, as far as the system keeps the order. */
+void clock_wake_one(struct clock_point point);
 void clock_sleep_until(uint64_t deadline_ns);
 
 #endif

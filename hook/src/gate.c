@@ -11,8 +11,8 @@
 #include "oversubscription.h"
 #include "surroundings.h"
 #include "unknowns.h"
+#include "waiting.h"
 
-#define PAGE_MARGIN_NS 100000ull  /* a look a little late must not read as "idle" */
 #define GAP_NS 10000ull           /* from the call to the card on an empty stream: a real launch takes 3 to 8 us */
 #define PROBE_ALONE_NS 500000ull
 #define PROBE_LENGTH_NS 5000000ull /* of one that wants more measurements */
@@ -56,45 +56,6 @@ bool gate_others_active(struct gate *gate, uint64_t since_ns) {
     return surroundings_active(gate, &around, since_ns);
 }
 
-/* With the lock held: what is left if nobody else has work, but never less than what is behind the running batch. */
-static uint64_t work_left_ns(const struct gate *gate, uint64_t now_ns) {
-    if (gate->launches == 0) return 0;
-    uint64_t behind_ns = gate->ahead_ns > gate->head_ns ? gate->ahead_ns - gate->head_ns : 0;
-    uint64_t left_ns = gate->work_end_ns > now_ns ? gate->work_end_ns - now_ns : 0;
-    return least(most(left_ns, behind_ns), gate->ahead_ns);
-}
-
-/* When to look again although nothing else happens: as soon as the running work should be done. */
-static uint64_t publish(struct gate *gate, const struct surroundings *around, uint64_t now_ns, uint64_t wake_ns) {
-    pthread_mutex_lock(&gate->lock);
-    bool busy = gate->launches > 0;
-    uint64_t look_ns = most(most(work_left_ns(gate, now_ns), gate->head_ns / 16), THROTTLE_POLL_NS);
-    uint64_t ended_ns = least(gate->work_end_ns, now_ns);
-    pthread_mutex_unlock(&gate->lock);
-    if (busy) {
-        wake_ns = least(wake_ns, now_ns + look_ns);
-        surroundings_tell(gate, around, now_ns, wake_ns + PAGE_MARGIN_NS);
-        return wake_ns;
-    }
-    surroundings_tell(gate, around, now_ns, least(load(&gate->busy_until_ns), ended_ns));
-    return wake_ns;
-}
-
-void gate_publish(struct gate *gate, uint64_t now_ns) {
-    struct surroundings around;
-    surroundings_look(gate, &around);
-    publish(gate, &around, now_ns, UINT64_MAX - PAGE_MARGIN_NS);
-}
-
-void gate_block(struct gate *gate, uint64_t until_ns) {
-    struct surroundings around;
-    surroundings_look(gate, &around);
-    pthread_mutex_lock(&gate->lock);
-    bool busy = gate->launches > 0;
-    pthread_mutex_unlock(&gate->lock);
-    if (busy) surroundings_tell(gate, &around, clock_now_ns(), until_ns);
-}
-
 static struct throttle_ask ask_now(struct gate *gate, struct gate_pass *pass, uint64_t now_ns) {
     struct throttle_ask ask = {.now_ns = now_ns};
     ask.probing = pass->probe || __atomic_load_n(&gate->probing, __ATOMIC_ACQUIRE);
@@ -102,7 +63,7 @@ static struct throttle_ask ask_now(struct gate *gate, struct gate_pass *pass, ui
     struct cost_entry *entry = costs_find(&gate->costs, pass->key);
     pass->learned_ns = entry->cost_ns;
     pass->clean_wanted = costs_stale(entry, now_ns);
-    ask.ahead_ns = costs_longest(entry, work_left_ns(gate, now_ns));
+    ask.ahead_ns = costs_longest(entry, waiting_work_left_ns(gate, now_ns));
     ask.ahead_launches = gate->launches;
     ask.head_ns = gate->head_ns;
     ask.ahead_unknown = gate->unknown > 0;
@@ -137,21 +98,6 @@ static void end_probe(struct gate *gate, const struct surroundings *around, bool
     __atomic_store_n(&gate->probing, 0, __ATOMIC_RELEASE);
 }
 
-static void wait_in_gate(struct gate *gate, const struct surroundings *around, const struct throttle_decision *decision,
-                         const struct throttle_ask *ask) {
-    if (around->page) store(&around->page->wanting_until_ns, decision->until_ns + PAGE_MARGIN_NS);
-    if (batches_reap(gate, true)) return; /* what was learned may change the answer */
-    overdue_charge(gate, around, ask->now_ns);
-    region_reap_sometimes(); /* what the dead used is paid before anybody goes on */
-    uint64_t wake_ns = publish(gate, around, ask->now_ns, decision->until_ns);
-    clock_sleep_until(wake_ns);
-    uint64_t woken_ns = clock_now_ns();
-    if (decision->reason == THROTTLE_WAIT_PROBE && !ask->probing)
-        throttle_probe_honoured(around->bucket, woken_ns - ask->now_ns);
-    surroundings_waited(gate, around, decision->reason, ask->now_ns, woken_ns);
-    batches_reap(gate, true);
-}
-
 static void take(struct gate *gate, const struct surroundings *around, struct gate_pass *pass,
                  const struct throttle_decision *decision) {
     pthread_mutex_lock(&gate->lock);
@@ -170,7 +116,7 @@ static void take(struct gate *gate, const struct surroundings *around, struct ga
     __atomic_store_n(&gate->unknown, gate->unknown + (pass->learned_ns == 0), __ATOMIC_RELAXED);
     if (gate->unknown == 1 && pass->learned_ns == 0) unknowns_changed(gate, around, pass->now_ns);
     gate->work_end_ns = most(gate->work_end_ns, pass->now_ns) + pass->learned_ns;
-    uint64_t left_ns = work_left_ns(gate, pass->now_ns);
+    uint64_t left_ns = waiting_work_left_ns(gate, pass->now_ns);
     pthread_mutex_unlock(&gate->lock);
     throttle_charge(around->bucket, (int64_t)pass->learned_ns, pass->borrowed);
     add(&gate->granted_ns, pass->learned_ns);
@@ -212,7 +158,8 @@ void gate_enter(struct gate *gate, uint64_t key, uint32_t own, struct gate_pass 
     reap_when_due(gate, since_ns);
     if (pass->free) let_unknown_end(gate, own, since_ns);
     pass->behind = own >= __atomic_load_n(&gate->launches, __ATOMIC_RELAXED);
-    for (;;) {
+    for (bool first = true;; first = false) {
+        uint32_t begun = lookout_begin(&gate->lookout);
         pass->now_ns = clock_now_ns();
         struct throttle_ask ask = ask_now(gate, pass, pass->now_ns);
         surroundings_look_at(gate, &around, pass->now_ns);
@@ -236,7 +183,7 @@ void gate_enter(struct gate *gate, uint64_t key, uint32_t own, struct gate_pass 
             end_probe(gate, &around, false);
             continue;
         }
-        wait_in_gate(gate, &around, &decision, &ask);
+        waiting_wait(gate, &around, &decision, &ask, begun, first);
     }
     pass->borrowed = decision.borrowed;
     take(gate, &around, pass, &decision);
@@ -360,23 +307,8 @@ uint64_t gate_finish(struct gate *gate, const struct gate_batch *batch, uint64_t
     if (batch->probe && (idle || span.contended || !goes_on)) end_probe(gate, &around, !span.contended);
     if (idle && around.page && around.limits.priority == THROTTLE_HIGH)
         store(&around.page->hold_until_ns, now_ns + THROTTLE_HOLD_NS);
-    publish(gate, &around, now_ns, UINT64_MAX - PAGE_MARGIN_NS);
+    waiting_tell(gate, &around, now_ns, WAITING_NOTHING);
     return cost_ns;
-}
-
-void gate_yield(struct gate *gate) {
-    struct surroundings around;
-    uint64_t since_ns = clock_now_ns(), now_ns = since_ns;
-    while (now_ns < since_ns + THROTTLE_WAIT_NS_MAX) {
-        surroundings_look(gate, &around);
-        if (around.limits.priority == THROTTLE_HIGH) return;
-        if (!throttle_high_has_work(around.bucket, around.peers, around.count, now_ns)) return;
-        batches_reap(gate, true);
-        clock_sleep_until(publish(gate, &around, now_ns, now_ns + THROTTLE_POLL_NS));
-        uint64_t woken_ns = clock_now_ns();
-        surroundings_waited(gate, &around, THROTTLE_WAIT_PRIORITY, now_ns, woken_ns);
-        now_ns = woken_ns;
-    }
 }
 
 /* The child has no CUDA any more; what its parent has outstanding is the parent's. */

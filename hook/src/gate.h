@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "costs.h"
+#include "lookout.h"
 #include "region.h"
 #include "throttle.h"
 
@@ -40,6 +41,7 @@ struct gate {
     uint32_t unknown;        /* of those, never measured */
     uint64_t turn_ns;        /* its container's with such work is this process's since then; 0: it is not */
     uint32_t probing;
+    struct lookout lookout;
 };
 
 /* One submission on its way through. */

@@ -33,7 +33,10 @@ void submission_begin(struct submission *submission, CUstream stream, const void
 }
 
 CUresult submission_end(struct submission *submission, CUresult result) {
-    if (submission->gate) batches_after(submission, result);
+    if (submission->gate) {
+        batches_after(submission, result);
+        lookout_pass(&submission->gate->lookout); /* not before: what is counted and not launched yet is not measured */
+    }
     return result;
 }
 

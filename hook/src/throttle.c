@@ -90,6 +90,11 @@ static struct throttle_decision wait_until(enum throttle_reason reason, uint64_t
     return (struct throttle_decision){.reason = reason, .until_ns = least(most(until_ns, earliest_ns), latest_ns)};
 }
 
+/* A look costs a sweep over all streams: who has waited for long looks less often, and is late by a small part of that. */
+static uint64_t look_again_ns(const struct throttle_ask *ask, uint64_t soonest_ns) {
+    return least(most((ask->now_ns - least(ask->since_ns, ask->now_ns)) / THROTTLE_LATE_PARTS, soonest_ns), THROTTLE_MS);
+}
+
 /* Who may use half of the card may keep others waiting half of the time, and half of the rest, for short work holds them
  * up for longer than it takes: a page that claims more is not believed. */
 static void refill_high_credit(struct throttle_bucket *bucket, const struct throttle_peer *peers, int count,
@@ -251,6 +256,7 @@ static struct throttle_decision wait_for_own_work(struct throttle_bucket *bucket
     uint64_t later_ns = ask->ahead_ns > bound_ns ? ask->ahead_ns - bound_ns : 0;
     /* The first batch is late when others run between: a sixteenth of it is soon enough to look again. */
     later_ns = most(least(later_ns, ask->head_ns), ask->head_ns / 16);
+    later_ns = look_again_ns(ask, later_ns);
     if (ask->ahead_unknown) later_ns = throttle_unknown_poll_ns(ask);
     if (ask->ahead_launches == 0 && limits->priority == THROTTLE_LOW) {
         later_ns = most(others_ns > bound_ns ? others_ns - bound_ns : 0, THROTTLE_POLL_NS);
@@ -269,7 +275,7 @@ struct throttle_decision throttle_decide(struct throttle_bucket *bucket, const s
     /* Until it asks again, however late its thread comes; unless it passes. */
     __atomic_store_n(&bucket->wanted_ns, UINT64_MAX, __ATOMIC_RELAXED);
     if (limits->priority == THROTTLE_LOW && throttle_high_has_work(bucket, peers, count, now_ns)) {
-        if (patient) return wait_until(THROTTLE_WAIT_PRIORITY, now_ns + THROTTLE_POLL_NS, now_ns);
+        if (patient) return wait_until(THROTTLE_WAIT_PRIORITY, now_ns + look_again_ns(ask, THROTTLE_POLL_NS), now_ns);
         pass.late = true;
     }
     if (throttle_limited(limits)) {

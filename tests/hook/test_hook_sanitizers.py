@@ -148,6 +148,12 @@ def test_contexts_take_what_is_theirs_along(client: str, words: str, sanitizer: 
 
 
 @pytest.mark.parametrize("clock", ["virtual", "wall"])
+def test_no_race_of_threads_that_wait(clock: str, region: Region) -> None:
+    words = "threads=6 kernel_us=200 new=1 until_ms=100"
+    assert '"launches"' in check(Run(THREAD, "waiting_threads", words, clock=clock), region)
+
+
+@pytest.mark.parametrize("clock", ["virtual", "wall"])
 def test_no_race_of_contexts_that_end(clock: str, region: Region) -> None:
     assert check(Run(THREAD, "context_churn", "4 6", clock=clock), region) == "rounds 6\n"
 

@@ -91,6 +91,13 @@ void sim_end_participants(uint32_t process)
             free_place(state, place);
 }
 
+static bool comes_before(const struct sim_state *state, uint32_t place, uint32_t other)
+{
+    if (state->wakes[place] != state->wakes[other])
+        return state->wakes[place] < state->wakes[other];
+    return state->participant[place].order < state->participant[other].order;
+}
+
 /* Who runs next: least wake time, then order. `second` is the least wake time of the others. */
 static uint32_t choose(const struct sim_state *state, uint64_t *second)
 {
@@ -102,8 +109,7 @@ static uint32_t choose(const struct sim_state *state, uint64_t *second)
 
         if (wake == SIM_NEVER)
             continue;
-        if (best == SIM_PARTICIPANTS_MAX || wake < state->wakes[best]
-            || (wake == state->wakes[best] && state->participant[place].order < state->participant[best].order)) {
+        if (best == SIM_PARTICIPANTS_MAX || comes_before(state, place, best)) {
             *second = best == SIM_PARTICIPANTS_MAX ? *second : state->wakes[best];
             best = place;
         } else if (wake < *second) {
@@ -350,6 +356,26 @@ void sim_wake_key(uint64_t key)
     for (uint32_t place = 0; place < state->participants_high; place++)
         if (state->participant[place].pid != 0 && state->participant[place].key == key && state->holder != place + 1)
             wake_place(state, place);
+    sim_dispatch();
+    sim_unlock();
+}
+
+void sim_wake_one_key(uint64_t key)
+{
+    struct sim_state *state = sim_state();
+    uint32_t first = SIM_PARTICIPANTS_MAX;
+
+    if (!is_virtual()) {
+        wall_wake(state);
+        return;
+    }
+    sim_lock();
+    for (uint32_t place = 0; place < state->participants_high; place++)
+        if (state->participant[place].pid != 0 && state->participant[place].key == key && state->holder != place + 1
+            && (first == SIM_PARTICIPANTS_MAX || comes_before(state, place, first)))
+            first = place;
+    if (first != SIM_PARTICIPANTS_MAX)
+        wake_place(state, first);
     sim_dispatch();
     sim_unlock();
 }

@@ -25,6 +25,11 @@ void egpuSimWake(uint64_t key)
     sim_wake_key(key);
 }
 
+void egpuSimWakeOne(uint64_t key)
+{
+    sim_wake_one_key(key);
+}
+
 void egpuSimSleep(uint64_t ns)
 {
     uint64_t until = sim_now() + ns;

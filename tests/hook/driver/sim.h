@@ -238,6 +238,7 @@ void sim_charge_ns(uint64_t ns);     /* the same for a call that takes longer by
 /* The caller waits until `wake_ns`, until sim_wake_key(key) or without cause; no lock held. Becomes a participant. */
 void sim_wait_until(uint64_t wake_ns, uint64_t key);
 void sim_wake_key(uint64_t key); /* no lock held */
+void sim_wake_one_key(uint64_t key); /* the one with the earliest deadline; no lock held */
 void sim_participate(void);      /* this thread takes part in the virtual clock from now on */
 void sim_detach(void);
 void sim_end_participants(uint32_t process); /* under the lock */
