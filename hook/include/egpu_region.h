@@ -274,7 +274,9 @@ struct egpu_page {
     uint64_t busy_until_ns; /* work of this container is on the card, as far as it is known; expires by itself */
     uint64_t tokens_at_ns; /* when tokens_ns was written */
     uint64_t probe_until_ns; /* this container measures a kernel alone; the others hold theirs until then */
-    uint64_t reserved_compute_[4]; /* zero */
+    uint64_t running_since_ns; /* the oldest of its work became that then */
+    uint64_t running_estimate_ns; /* of all its work since then that is not in busy_ns yet, by learned cost */
+    uint64_t reserved_compute_[2]; /* zero */
     uint64_t resident_bytes; /* of oversubscribed memory on the card */
     uint64_t virtual_bytes; /* of oversubscribed memory */
     uint64_t wanted_bytes; /* what the work of the last seconds touches */
@@ -305,7 +307,9 @@ _Static_assert(offsetof(struct egpu_page, wanting_until_ns) == 64, "egpu_page.wa
 _Static_assert(offsetof(struct egpu_page, busy_until_ns) == 72, "egpu_page.busy_until_ns");
 _Static_assert(offsetof(struct egpu_page, tokens_at_ns) == 80, "egpu_page.tokens_at_ns");
 _Static_assert(offsetof(struct egpu_page, probe_until_ns) == 88, "egpu_page.probe_until_ns");
-_Static_assert(offsetof(struct egpu_page, reserved_compute_) == 96, "egpu_page.reserved_compute_");
+_Static_assert(offsetof(struct egpu_page, running_since_ns) == 96, "egpu_page.running_since_ns");
+_Static_assert(offsetof(struct egpu_page, running_estimate_ns) == 104, "egpu_page.running_estimate_ns");
+_Static_assert(offsetof(struct egpu_page, reserved_compute_) == 112, "egpu_page.reserved_compute_");
 _Static_assert(offsetof(struct egpu_page, resident_bytes) == 128, "egpu_page.resident_bytes");
 _Static_assert(offsetof(struct egpu_page, virtual_bytes) == 136, "egpu_page.virtual_bytes");
 _Static_assert(offsetof(struct egpu_page, wanted_bytes) == 144, "egpu_page.wanted_bytes");

@@ -15,6 +15,7 @@
 #define OWNED_NS_MAX (10 * THROTTLE_MS) /* waited for a stream that another thread owns */
 #define OWNED_YIELDS 8           /* before it is slept: a launch takes microseconds */
 #define UNMEASURED_NS THROTTLE_MS       /* charged for what was neither learned nor measured: not nothing */
+#define BATCHES_AHEAD 16u          /* of the places of a stream, with much outstanding */
 #define OPEN_NS_MAX THROTTLE_MS /* a batch that gets no more launches is ended by whoever looks */
 
 static struct batch *batch_at(struct stream *stream, unsigned index) {
@@ -97,6 +98,15 @@ static bool others_active(struct gate *gate, uint32_t own, uint64_t since_ns) {
     return __atomic_load_n(&gate->launches, __ATOMIC_RELAXED) > own || gate_others_active(gate, since_ns);
 }
 
+/* Other streams of this process. */
+static uint64_t mates_busy_ns(const struct gate *gate, const struct stream *stream) {
+    return __atomic_load_n(&gate->busy_ns, __ATOMIC_RELAXED) - stream->busy_ns;
+}
+
+static bool has_mates(const struct gate *gate, uint32_t own) {
+    return __atomic_load_n(&gate->launches, __ATOMIC_RELAXED) > own;
+}
+
 static bool finished(CUevent event) { return real.cuEventQuery(event) == CUDA_SUCCESS; }
 
 /* Launches onto an empty stream are each worth two events, or charged as learned: some are enough. Which ones nobody can
@@ -141,7 +151,10 @@ static bool open_batch(struct stream *stream, const struct submission *submissio
     stream->interrupted = 0;
     batch->borrowed = pass->borrowed;
     batch->probe = pass->probe;
+    if (pass->unconfirmed) neighbours_renew(submission->gate->card);
     batch->others_busy_ns = others_busy_ns(submission->gate, stream);
+    batch->mates_busy_ns = mates_busy_ns(submission->gate, stream);
+    batch->mates = has_mates(submission->gate, stream->launches + 1);
     batch->contended = others_active(submission->gate, stream->launches + 1, pass->now_ns);
     batch->ended = !pass->free && !unmeasured &&
                    (stream_is_implicit(stream) || gate_measures_exactly(submission->gate, pass->now_ns));
@@ -194,10 +207,16 @@ static void finish_unmeasured(struct submission *submission) {
     gate_finish(submission->gate, &batch, 0);
 }
 
+/* Long enough that those outstanding have places: one that took all the rest would be charged when it is long past. */
+static uint64_t length_ns(const struct stream *stream, uint64_t now_ns) {
+    uint64_t ahead_ns = stream->work_end_ns > now_ns ? stream->work_end_ns - now_ns : 0;
+    return ahead_ns / BATCHES_AHEAD > BATCH_NS ? ahead_ns / BATCHES_AHEAD : BATCH_NS;
+}
+
 static bool is_full(const struct stream *stream, const struct batch *batch, const struct gate_pass *pass) {
     bool sampled = stream->dry && !batch->unmeasured;
-    return batch->launches >= BATCH_LAUNCHES || batch->learned_ns >= BATCH_NS || batch->unknown || pass->probe ||
-           pass->clean_wanted || sampled;
+    return batch->launches >= BATCH_LAUNCHES || batch->learned_ns >= length_ns(stream, pass->now_ns) || batch->unknown ||
+           pass->probe || pass->clean_wanted || sampled;
 }
 
 void batches_after(struct submission *submission, CUresult result) {
@@ -260,12 +279,19 @@ static int reap_first(struct stream *stream, struct gate *gate) {
     done.span.elapsed_ns = measured ? (uint64_t)((double)elapsed_ms * 1e6 + 0.5)
                                      : guess_ns > batch->elapsed_ns ? guess_ns : batch->elapsed_ns;
     done.unclear = !measured || batch->ambiguous;
+    done.bounded = measured && batch->launches == 1;
     if (measured) done.span.elapsed_ns -= way_ns(batch, done.span.elapsed_ns);
     done.span.contended = batch->contended || busy_ns != batch->others_busy_ns ||
                           others_active(gate, stream->launches, batch->submitted_ns);
     /* Peers are charged when their batches end, which may be between two of ours: so what they were charged counts from
      * the end of the batch before. A kernel never measured has no use for that, its peers are those of its own time. */
     done.span.peers_busy_ns = busy_ns - (batch->unknown ? batch->others_busy_ns : stream->others_busy_ns);
+    done.chained = stream->ended_ns > batch->submitted_ns;
+    done.span.peers_meanwhile_ns = busy_ns - (done.chained ? stream->others_busy_ns : batch->others_busy_ns);
+    uint64_t now_ns = clock_now_ns(), began_ns = done.chained ? stream->ended_ns : batch->submitted_ns;
+    stream->ended_ns = began_ns + done.span.elapsed_ns < now_ns ? began_ns + done.span.elapsed_ns : now_ns;
+    done.ended_ns = stream->ended_ns;
+    done.mates = batch->mates || mates_busy_ns(gate, stream) != batch->mates_busy_ns || has_mates(gate, stream->launches);
     stream->others_busy_ns = busy_ns;
     __atomic_store_n(&stream->first, stream->first + 1, __ATOMIC_RELAXED);
     stream_count(stream, -(int64_t)batch->launches);

@@ -21,11 +21,16 @@ struct gate {
     struct throttle_ledger ledger;
     uint64_t ahead_ns;       /* learned cost of launches not known to be finished */
     uint64_t head_ns;        /* of that, the oldest batch */
+    uint64_t running_since_ns; /* what was before the oldest work had ended */
+    uint64_t paced_used_ns, paced_elapsed_ns; /* of the last batches: how much of the card was ours while our work was on it */
+    uint64_t room_ns;        /* time in which we had work on the card and did not use it */
+    uint64_t surplus_ns;     /* that peers were charged in the last batches and did not fit in them: several end at one look */
     uint64_t work_end_ns;    /* when all should be finished, if nobody else had work */
     uint64_t busy_ns;        /* charged to this process, by batches that ended and in advance */
     uint64_t wall_ahead_ns;  /* CLOCK_REALTIME before our clock */
     uint64_t busy_until_ns;  /* what this process wrote to the page last */
     uint64_t probe_started_ns;
+    uint64_t probe_key;      /* that it was begun for */
     uint64_t probe_measured_ns; /* its first measurement ended; 0: not yet */
     uint64_t probe_period_ns;
     uint64_t granted_ns, probe_granted_ns; /* of all launches; the next probe begins when it is so much */
@@ -40,6 +45,7 @@ struct gate {
     uint32_t launches;       /* not known to be finished */
     uint32_t unknown;        /* of those, never measured */
     uint64_t turn_ns;        /* its container's with such work is this process's since then; 0: it is not */
+    uint64_t unknown_since_ns; /* the last of those passed */
     uint32_t probing;
     struct lookout lookout;
 };
@@ -53,6 +59,7 @@ struct gate_pass {
     bool borrowed;
     bool probe;
     bool clean_wanted;
+    bool unconfirmed;        /* never measured alone */
     bool free;               /* of a container that is held to nothing: only measured */
     bool held;               /* another process had work that was never measured */
     bool behind;             /* all that is outstanding, in the order of its stream */
@@ -68,6 +75,10 @@ struct gate_batch {
     bool borrowed;
     bool probe;              /* submitted while the others held their launches */
     bool unclear;            /* there may be a pause in it: charged, but nothing is learned */
+    bool bounded;            /* but that it took no longer */
+    bool mates;              /* other streams of the process had work meanwhile */
+    bool chained;            /* right behind the batch before */
+    uint64_t ended_ns;       /* as far as known */
     bool idle_start;         /* the stream was empty before it, so the way from the call to the card is in its time */
 };
 

@@ -13,8 +13,9 @@ struct batch {
     uint64_t submitted_ns;
     uint64_t call_ns;           /* the driver's call of its first launch took so long: on an empty stream the card waits for it */
     uint64_t others_busy_ns;    /* of peers when it began */
+    uint64_t mates_busy_ns;     /* of other streams of the process */
     uint32_t launches, unknown;
-    bool borrowed, contended, idle_start, ambiguous, probe;
+    bool borrowed, contended, idle_start, ambiguous, probe, mates;
     bool alone;                 /* no end event: charged as learned, or more if `elapsed_ns` says so */
     uint64_t elapsed_ns;
     bool ended;                 /* its end is recorded after each launch: nothing to do when it closes */
@@ -45,6 +46,7 @@ struct stream {
     unsigned first, last;       /* batches [first, last) are outstanding */
     uint64_t work_end_ns;
     uint64_t others_busy_ns;    /* at the end of the batch finished last */
+    uint64_t ended_ns;          /* it ended then */
     uint64_t busy_ns;           /* charged to this stream */
     uint32_t launches;          /* outstanding */
     unsigned number;            /* in the order they were made; they are reused, never freed */

@@ -57,7 +57,10 @@ void surroundings_tell(struct gate *gate, const struct surroundings *around, uin
     if (busy_until_ns <= now_ns) store(&around->page->in_flight_since_ns, 0);
     else if (load(&around->page->in_flight_since_ns) == 0) store(&around->page->in_flight_since_ns, now_ns);
     store(&around->page->busy_until_ns, load(&around->bucket->busy_until_ns));
+    store(&around->page->running_estimate_ns, 0);
     store(&around->page->busy_ns, load(&around->bucket->busy_ns) + load(&gate->running_ns));
+    store(&around->page->running_since_ns, load(&gate->running_since_ns));
+    if (busy_until_ns > now_ns) store(&around->page->running_estimate_ns, load(&gate->ahead_ns));
     __atomic_store_n(&around->page->tokens_ns, __atomic_load_n(&around->bucket->tokens_ns, __ATOMIC_RELAXED),
                      __ATOMIC_RELAXED);
     store(&around->page->tokens_at_ns, now_ns);

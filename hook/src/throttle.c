@@ -312,7 +312,7 @@ uint32_t throttle_entitled_parts(const struct throttle_limits *limits, const str
 
 /* One batch may have waited for others that are charged later; when all of them do it is us. */
 static bool surprised(struct throttle_ledger *ledger, const struct throttle_span *span) {
-    uint64_t rest_ns = span->elapsed_ns > span->peers_busy_ns ? span->elapsed_ns - span->peers_busy_ns : 0;
+    uint64_t rest_ns = span->elapsed_ns - least(span->elapsed_ns, most(span->peers_busy_ns, span->peers_meanwhile_ns));
     uint64_t known_ns = most(span->learned_ns, span->longest_ns);
     bool times = rest_ns / THROTTLE_SURPRISE_TIMES > known_ns;
     ledger->surprise_ns = times ? ledger->surprise_ns + rest_ns - known_ns : 0;

@@ -152,9 +152,11 @@ struct throttle_span {
     uint64_t elapsed_ns;     /* between its events: includes waiting for others */
     uint64_t learned_ns;     /* sum of learned costs, 0 when one of them is unknown */
     uint64_t longest_ns;     /* the same launches as long as they were ever seen to take alone, lately; 0: as learned */
-    uint64_t peers_busy_ns;  /* what peers were charged meanwhile */
+    uint64_t peers_busy_ns;  /* what peers were charged meanwhile, and since the batch before */
+    uint64_t peers_meanwhile_ns; /* without the latter; with what did not fit into the batch before, if it was right behind */
     uint32_t peers_parts;    /* of the card, that neighbours who had work are entitled to */
     bool contended;
+    bool unconfirmed;        /* one of its kernels was never measured alone */
 };
 
 /* Of one process: time of contended batches that nobody was charged for so far. */

@@ -6,6 +6,7 @@ import json
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -44,6 +45,8 @@ class Container:
     hook: bool = True
     streams: int = 1
     """Submits to them in turn."""
+    kinds: int = 1
+    """Kernels in turn; the n-th takes n times as long."""
     same: bool = False
     """Another process of the container before it."""
 
@@ -70,6 +73,10 @@ class Outcome:
 
     shares: list[float]
     latencies_ns: list[list[int]]
+    told_ns: list[int]
+    """Busy time of each container from its beginning to its end, as its files tell it; 0 without the hook."""
+    given_ns: list[int]
+    """The same by the driver's books."""
 
 
 class Meanwhile(Protocol):
@@ -99,11 +106,9 @@ def share_card(
         apart = [_limits(one) for one in containers if not one.same]
         regions = make_neighbours(sim.folder / "regions", apart, memory_bytes=MEMORY_BYTES)
         processes: list[subprocess.Popen[str]] = []
-        of_container = -1
-        for rank, one in enumerate(containers):
-            of_container += not one.same
+        for rank, (one, index) in enumerate(zip(containers, _regions_of(containers), strict=True)):
             words: list[str | Path] = [launcher_program(), *_arguments(one, end_ms)]
-            processes.append(sim.start(words, hook=one.hook, region=regions[of_container].path, rank=rank))
+            processes.append(sim.start(words, hook=one.hook, region=regions[index].path, rank=rank))
         watch: list[str | Path] = [launcher_program(), f"observe_ms={WARM_UP_MS}", f"until_ms={end_ms}"]
         observer = sim.start(watch, rank=len(containers))
         if meanwhile is not None:
@@ -116,11 +121,22 @@ def share_card(
         living = [one for one in processes if one.returncode is None and one.pid not in killed]
         *outputs, observed = sim.wait(*living, observer, seconds=RUN_SECONDS_MAX)
         assert card.clock == "wall" or sim.stalls == 0, sim.summary()
+        given_ns = [0] * len(regions)
+        for rank, index in enumerate(_regions_of(containers)):
+            given_ns[index] += sim.card().rank(rank).busy_ns
+        told_ns = [region.usage().cards[0].busy_ns if (region.path / "usage").exists() else 0 for region in regions]
     first, last = (json.loads(line) for line in observed.splitlines())
     return Outcome(
         shares=[(last[str(one.pid)] - first[str(one.pid)]) / (last["at_ns"] - first["at_ns"]) for one in processes],
         latencies_ns=[json.loads(output)["latencies_ns"] for output in outputs],
+        told_ns=told_ns,
+        given_ns=given_ns,
     )
+
+
+def _regions_of(containers: Sequence[Container]) -> list[int]:
+    """Of each process its container's."""
+    return [index - 1 for index in accumulate(int(not one.same) for one in containers)]
 
 
 def launcher_program() -> Path:
@@ -141,6 +157,7 @@ def _arguments(one: Container, end_ms: int) -> list[str]:
         f"gap_us={one.gap_us}",
         f"burst={one.burst}",
         f"streams={one.streams}",
+        f"kinds={one.kinds}",
         f"from_ms={one.from_ms}",
         f"until_ms={one.until_ms or end_ms}",
     ]

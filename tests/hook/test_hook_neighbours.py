@@ -183,6 +183,28 @@ def test_busy_time_never_shrinks_and_never_runs_ahead(
         assert busy_ns == expected
 
 
+@pytest.mark.parametrize(
+    ("since_ns", "estimate_ns", "expected"),
+    [
+        (DAY - 3 * MS, 5 * MS, 3 * MS),
+        (DAY - 3 * MS, 2 * MS, 2 * MS),
+        (DAY + 3 * MS, 5 * MS, 0),
+        (DAY - 3 * MS, 0, 0),
+        # Work of hours, all at once: no more than the longest batch.
+        (0, FOR_EVER, 10 * SECOND),
+    ],
+)
+def test_work_counts_while_it_runs(
+    program: Path, tmp_path: Path, since_ns: int, estimate_ns: int, expected: int
+) -> None:
+    card = make_card(tmp_path, CONTAINER, CONTAINER)
+    card.say(busy_ns=7 * SECOND)
+    with looking(program, card) as container:
+        container.look(DAY - MS)
+        card.say(running_since_ns=since_ns, running_estimate_ns=estimate_ns)
+        assert container.look(DAY)[0] == expected
+
+
 def test_an_index_that_changed_hands_starts_anew(program: Path, tmp_path: Path) -> None:
     card = make_card(tmp_path, CONTAINER, CONTAINER, CONTAINER)
     card.say(busy_ns=7 * SECOND)

@@ -2,6 +2,7 @@
  *
  * launcher KEY=VALUE ...   kernel_us=1000 mode=plain|graph|cooperative|ex until_ms=5000 wait=0|1 gap_us=0 from_ms=0
  *                          streams=1         in turn
+ *                          kinds=1           so many kernels in turn, the n-th takes n times as long (plain, ex and cooperative)
  *                          burst=0           without waiting: a pause of gap_us after so many
  *                          observe_ms=1000   launches nothing: prints the busy time of every process now and at the end
  * One line of JSON on standard output: launches, and with wait=1 the latencies in ns. */
@@ -27,19 +28,20 @@ struct work {
     CUfunction function;
     CUgraphExec graph;
     CUstream stream;
-    unsigned int kernel_us;
+    unsigned int kernel_us, kind;
     char mode;
 };
 
 static CUresult submit(struct work *work) {
-    void *parameters[] = {&work->kernel_us};
-    CUlaunchConfig config = {.gridDimX = 1, .gridDimY = 1, .gridDimZ = 1, .blockDimX = 1, .blockDimY = 1,
+    unsigned int us = work->kernel_us * work->kind;
+    void *parameters[] = {&us};
+    CUlaunchConfig config = {.gridDimX = work->kind, .gridDimY = 1, .gridDimZ = 1, .blockDimX = 1, .blockDimY = 1,
                              .blockDimZ = 1, .hStream = work->stream};
     switch (work->mode) {
     case 'g': return cuGraphLaunch(work->graph, work->stream);
-    case 'c': return cuLaunchCooperativeKernel(work->function, 1, 1, 1, 1, 1, 1, 0, work->stream, parameters);
+    case 'c': return cuLaunchCooperativeKernel(work->function, work->kind, 1, 1, 1, 1, 1, 0, work->stream, parameters);
     case 'e': return cuLaunchKernelEx(&config, work->function, parameters, NULL);
-    default: return cuLaunchKernel(work->function, 1, 1, 1, 1, 1, 1, 0, work->stream, parameters, NULL);
+    default: return cuLaunchKernel(work->function, work->kind, 1, 1, 1, 1, 1, 0, work->stream, parameters, NULL);
     }
 }
 
@@ -85,6 +87,7 @@ static void print_latencies(const uint64_t *latencies, uint64_t count, uint64_t 
 int main(int count, char **arguments) {
     static uint64_t latencies[LATENCIES_MAX];
     struct work work = {.kernel_us = (unsigned int)option(count, arguments, "kernel_us", 1000),
+                        .kind = 1,
                         .mode = option_text(count, arguments, "mode", "plain")[0]};
     task_begin(&work.function, "egpu_spin_us", &work.stream);
     MUST(cuStreamSynchronize(work.stream)); /* from here on this thread takes part in the clock */
@@ -101,10 +104,12 @@ int main(int count, char **arguments) {
     sleep_until(start + option(count, arguments, "from_ms", 0) * NS_PER_MS);
     CUstream streams[STREAMS_MAX] = {work.stream};
     uint64_t burst = option(count, arguments, "burst", 0);
+    uint64_t kinds = option(count, arguments, "kinds", 1);
     uint64_t stream_count = option(count, arguments, "streams", 1);
     for (uint64_t each = 1; each < stream_count && each < STREAMS_MAX; each++) MUST(cuStreamCreate(&streams[each], 1));
     for (uint64_t before = now_ns(); before < until; before = now_ns()) {
         work.stream = streams[launches % stream_count];
+        work.kind = 1 + (unsigned int)(launches / stream_count % kinds);
         MUST(submit(&work));
         launches++;
         if (wait) {
