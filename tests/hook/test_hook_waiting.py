@@ -46,9 +46,9 @@ def beside_high(words: str, *, model: str) -> Outcome:
     """Low priority beside a flood of high priority without a quota."""
     with Simulation(model=model, env={"EGPU_SIM_CONTEXT_MIB": "1"}, start=2) as sim:
         regions = make_neighbours(sim.folder / "regions", [limits(1.0, 1), limits(1.0, 0)], memory_bytes=MEMORY_BYTES)
-        high = [launcher_program(), f"kernel_us={HIGH_US}", f"until_ms={1000 + 2 * UNTIL_MS}"]
+        high: list[str | Path] = [launcher_program(), f"kernel_us={HIGH_US}", f"until_ms={1000 + 2 * UNTIL_MS}"]
         sim.start(high, hook=True, region=regions[1].path, rank=1)
-        words_of = [program(), *words.split(), f"until_ms={UNTIL_MS}"]
+        words_of: list[str | Path] = [program(), *words.split(), f"until_ms={UNTIL_MS}"]
         low = sim.start(words_of, hook=True, region=regions[0].path, rank=0)
         said = json.loads(sim.wait(low, seconds=RUN_SECONDS_MAX)[0])
         assert sim.stalls == 0, sim.summary()
