@@ -47,7 +47,7 @@
 #define THROTTLE_POLL_NS 100000ull
 #define THROTTLE_POLL_NS_MIN 10000ull
 /* Who waits notices the end of it late by such a part of the wait at most, and by THROTTLE_MS. */
-#define THROTTLE_LATE_PARTS 128u
+#define THROTTLE_LATE_PARTS 192u
 /* Waiting for containers of high priority with a quota ends when it was more than they may claim, and this much at once. */
 #define THROTTLE_HIGH_CREDIT_NS_MAX (200 * THROTTLE_MS)
 /* A clean measurement: peers hold their launches, at most this part of the time and this much at once. */
