@@ -151,11 +151,11 @@ static bool open_batch(struct stream *stream, const struct submission *submissio
     stream->interrupted = 0;
     batch->borrowed = pass->borrowed;
     batch->probe = pass->probe;
-    if (pass->unconfirmed) neighbours_renew(submission->gate->card);
+    batch->contended = others_active(submission->gate, stream->launches + 1, pass->now_ns);
+    if (pass->unconfirmed && batch->contended) neighbours_renew(submission->gate->card);
     batch->others_busy_ns = others_busy_ns(submission->gate, stream);
     batch->mates_busy_ns = mates_busy_ns(submission->gate, stream);
     batch->mates = has_mates(submission->gate, stream->launches + 1);
-    batch->contended = others_active(submission->gate, stream->launches + 1, pass->now_ns);
     batch->ended = !pass->free && !unmeasured &&
                    (stream_is_implicit(stream) || gate_measures_exactly(submission->gate, pass->now_ns));
     if (stream->others_busy_ns == 0) stream->others_busy_ns = batch->others_busy_ns;

@@ -28,13 +28,15 @@ static bool outdated(const struct cost_entry *entry, uint64_t elapsed_ns) {
     return elapsed_ns / COSTS_OUTDATED > entry->cost_ns || elapsed_ns < entry->cost_ns / COSTS_OUTDATED;
 }
 
+static uint64_t faded(uint64_t longest_ns, uint64_t elapsed_ns) {
+    return elapsed_ns >= longest_ns ? elapsed_ns : longest_ns - (longest_ns - elapsed_ns) / COSTS_LONGEST_FADES;
+}
+
 static void settle(struct cost_entry *entry, uint64_t elapsed_ns, uint64_t now_ns) {
     entry->doubted = false;
-    if (elapsed_ns >= entry->longest_ns) {
-        entry->longest_ns = elapsed_ns;
-        entry->faded_ns = now_ns;
-    } else if (now_ns > entry->faded_ns + COSTS_FADED_NS) {
-        entry->longest_ns -= (entry->longest_ns - elapsed_ns) / COSTS_LONGEST_FADES;
+    entry->longest_ns = faded(entry->longest_ns, elapsed_ns);
+    if (elapsed_ns >= entry->remembered_ns || now_ns > entry->faded_ns + COSTS_FADED_NS) {
+        entry->remembered_ns = faded(entry->remembered_ns, elapsed_ns);
         entry->faded_ns = now_ns;
     }
     entry->clean_ns = now_ns ? now_ns : 1;
@@ -65,9 +67,17 @@ void costs_learn(struct cost_entry *entry, uint64_t elapsed_ns, bool clean, uint
     entry->cost_ns = (uint64_t)((int64_t)entry->cost_ns + change_ns / (int64_t)entry->samples);
 }
 
+static uint64_t scaled(uint64_t learned_ns, uint64_t longest_ns, uint64_t cost_ns) {
+    if (cost_ns == 0 || longest_ns <= cost_ns) return learned_ns;
+    return (uint64_t)((double)learned_ns * ((double)longest_ns / (double)cost_ns));
+}
+
 uint64_t costs_longest(const struct cost_entry *entry, uint64_t learned_ns) {
-    if (entry->cost_ns == 0 || entry->longest_ns <= entry->cost_ns) return learned_ns;
-    return (uint64_t)((double)learned_ns * ((double)entry->longest_ns / (double)entry->cost_ns));
+    return scaled(learned_ns, entry->longest_ns, entry->cost_ns);
+}
+
+uint64_t costs_remembered(const struct cost_entry *entry, uint64_t learned_ns) {
+    return scaled(learned_ns, entry->remembered_ns, entry->cost_ns);
 }
 
 void costs_doubt(struct cost_entry *entry) { entry->doubted = true; }

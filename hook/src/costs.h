@@ -28,7 +28,7 @@ struct cost_entry {
     uint32_t samples;    /* clean ones that the cost is the mean of, up to COSTS_SAMPLES_MAX */
     uint64_t asked_ns;   /* when it was last wanted to be */
     uint64_t spread_ns;  /* mean distance of a measurement from the mean */
-    uint64_t faded_ns;   /* when the longest time became that */
+    uint64_t remembered_ns, faded_ns; /* as longest_ns, but fading by time; when it became that */
     uint64_t longest_ns; /* that it took alone, fading: what a launch may cost when it does not cost the mean */
     bool doubted;        /* beside others, since it was last measured alone */
 };
@@ -42,6 +42,7 @@ struct cost_entry *costs_find(struct costs *costs, uint64_t key);
 void costs_learn(struct cost_entry *entry, uint64_t elapsed_ns, bool clean, uint64_t now_ns);
 /* The same launches, if each took as long as one did lately. */
 uint64_t costs_longest(const struct cost_entry *entry, uint64_t learned_ns);
+uint64_t costs_remembered(const struct cost_entry *entry, uint64_t learned_ns);
 /* Beside others it seems to take another time: worth a clean measurement now. */
 void costs_doubt(struct cost_entry *entry);
 /* Beside others it takes many times longer: counts until a clean measurement says otherwise. */

@@ -246,7 +246,7 @@ static void describe(struct gate *gate, const struct gate_batch *batch, const st
     span->peers_parts = throttle_entitled_parts(&around->limits, around->peers, around->count,
                                                 now_ns - least(span->elapsed_ns, now_ns));
     const struct cost_entry *entry = batch->key ? costs_find(&gate->costs, batch->key) : NULL;
-    if (entry) span->longest_ns = costs_longest(entry, span->learned_ns);
+    if (entry) span->longest_ns = costs_remembered(entry, span->learned_ns);
     /* Beside others the shortest is the least wrong, also of launches that passed before it was seen. */
     span->unconfirmed = batch->unknown || (entry && entry->samples == 0);
     if (entry && span->unconfirmed && entry->cost_ns > 0)
