@@ -77,7 +77,7 @@ static struct throttle_ask ask_now(struct gate *gate, struct gate_pass *pass, ui
     pass->learned_ns = entry->cost_ns;
     pass->clean_wanted = costs_stale(entry, now_ns);
     pass->unconfirmed = entry->samples == 0;
-    ask.ahead_ns = costs_longest(entry, waiting_work_left_ns(gate, now_ns));
+    ask.ahead_ns = costs_remembered(entry, waiting_work_left_ns(gate, now_ns));
     ask.ahead_launches = gate->launches;
     ask.head_ns = gate->head_ns;
     ask.ahead_unknown = gate->unknown > 0;
@@ -92,7 +92,9 @@ static void take(struct gate *gate, const struct surroundings *around, struct ga
     pthread_mutex_lock(&gate->lock);
     struct cost_entry *entry = costs_find(&gate->costs, pass->key);
     pass->learned_ns = entry->cost_ns;
-    pass->longest_ns = costs_longest(entry, entry->cost_ns);
+    /* Alone each batch is measured; beside others a long time that is not seen again may only be hidden. */
+    bool beside = surroundings_active(gate, around, pass->now_ns);
+    pass->longest_ns = beside ? costs_remembered(entry, entry->cost_ns) : costs_longest(entry, entry->cost_ns);
     pass->clean_wanted = costs_due(entry, pass->now_ns) || pass->probe;
     if (gate->launches == 0) {
         store(&gate->head_ns, pass->learned_ns);
