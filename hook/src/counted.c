@@ -53,6 +53,7 @@ void counted_busy(struct gate *gate, uint64_t cost_ns, uint64_t now_ns) {
 void counted_waited(struct gate *gate, enum throttle_reason reason, uint64_t waited_ns) {
     struct counters counters;
     if (!find(gate, &counters)) return;
-    if (reason == THROTTLE_WAIT_QUOTA || reason == THROTTLE_WAIT_ENTITLED) add(counters.throttled_ns, waited_ns);
+    bool tokens = reason == THROTTLE_WAIT_QUOTA || reason == THROTTLE_WAIT_ENTITLED || reason == THROTTLE_WAIT_TURN;
+    if (tokens) add(counters.throttled_ns, waited_ns);
     if (reason == THROTTLE_WAIT_PRIORITY) add(counters.preempted_ns, waited_ns);
 }

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "batches.h"
 #include "clock.h"
@@ -10,6 +11,7 @@
 #include "overdue.h"
 #include "oversubscription.h"
 #include "probes.h"
+#include "turns.h"
 #include "unknowns.h"
 #include "used.h"
 #include "waiting.h"
@@ -39,12 +41,17 @@ static void watch(void) {
     atexit(tell_of_the_rest);
 }
 
+static void begin_gate(struct gate *gate, int card) {
+    gate->card = card;
+    gate->process = (uint32_t)getpid();
+    pthread_mutex_init(&gate->lock, NULL);
+}
+
 static struct gate *make_gate(int card) {
     pthread_once(&watching, watch);
     struct gate *gate = calloc(1, sizeof *gate), *nobody = NULL;
     if (!gate) return NULL;
-    gate->card = card;
-    pthread_mutex_init(&gate->lock, NULL);
+    begin_gate(gate, card);
     if (__atomic_compare_exchange_n(&gates[card], &nobody, gate, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) return gate;
     free(gate);
     return nobody;
@@ -78,6 +85,10 @@ static struct throttle_ask ask_now(struct gate *gate, struct gate_pass *pass, ui
     pass->clean_wanted = costs_stale(entry, now_ns);
     pass->unconfirmed = entry->samples == 0;
     ask.ahead_ns = costs_remembered(entry, waiting_work_left_ns(gate, now_ns));
+    ask.busy_until_ns = load(&gate->busy_until_ns);
+    ask.process = gate->process;
+    ask.unknown = entry->cost_ns == 0;
+    ask.served_ns = load(&gate->busy_ns) + gate->ahead_ns + gate->overdue_ns;
     ask.ahead_launches = gate->launches;
     ask.head_ns = gate->head_ns;
     ask.ahead_unknown = gate->unknown > 0;
@@ -162,6 +173,8 @@ void gate_enter(struct gate *gate, uint64_t key, uint32_t own, struct gate_pass 
         pass->now_ns = clock_now_ns();
         struct throttle_ask ask = ask_now(gate, pass, pass->now_ns);
         surroundings_look_at(gate, &around, pass->now_ns);
+        if (first) raise_to(&gate->behind_ns, turns_behind_ns(around.bucket, ask.served_ns));
+        ask.served_ns += load(&gate->behind_ns);
         ask.since_ns = since_ns;
         ask.index = around.index;
         ask.floods = throttle_floods(around.peers, around.count, pass->now_ns);
@@ -317,7 +330,6 @@ void gate_after_fork(void) {
         struct gate *gate = gates[card];
         if (!gate) continue;
         memset(gate, 0, sizeof *gate);
-        gate->card = card;
-        pthread_mutex_init(&gate->lock, NULL);
+        begin_gate(gate, card);
     }
 }

@@ -16,6 +16,7 @@
 
 struct gate {
     int card;
+    uint32_t process;
     pthread_mutex_t lock;
     struct costs costs;
     struct throttle_ledger ledger;
@@ -33,6 +34,7 @@ struct gate {
     uint64_t probe_key;      /* that it was begun for */
     uint64_t probe_measured_ns; /* its first measurement ended; 0: not yet */
     uint64_t probe_period_ns;
+    uint64_t behind_ns;      /* see turns.h */
     uint64_t granted_ns, probe_granted_ns; /* of all launches; the next probe begins when it is so much */
     uint64_t exact_until_ns; /* each launch is followed by an event, see gate_guessed */
     uint64_t reap_at_ns;     /* finished batches are looked for then */

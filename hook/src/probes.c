@@ -1,6 +1,7 @@
 #include "probes.h"
 
 #include "clock.h"
+#include "turns.h"
 
 #define SOON_PARTS 8 /* of the period, for a kernel that was never measured alone */
 #define ALONE_NS 500000ull
@@ -18,10 +19,15 @@ bool probe_begins(struct gate *gate, const struct surroundings *around, const st
     if (started_ns && now_ns < started_ns + period_ns) return false;
     if (!pass->free && load(&gate->granted_ns) < load(&gate->probe_granted_ns)) return false;
     if (!__atomic_compare_exchange_n(&gate->probing, &nobody, 1, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) return false;
+    uint64_t until_ns = now_ns + THROTTLE_PROBE_NS_MAX - 1;
+    if (!turns_probe_begin(around->bucket, until_ns, now_ns)) {
+        __atomic_store_n(&gate->probing, 0, __ATOMIC_RELEASE);
+        return false;
+    }
     store(&gate->probe_started_ns, now_ns);
     store(&gate->probe_key, pass->key);
     store(&gate->probe_measured_ns, 0);
-    store(&around->page->probe_until_ns, now_ns + THROTTLE_PROBE_NS_MAX - 1);
+    store(&around->page->probe_until_ns, until_ns);
     return true;
 }
 
@@ -32,6 +38,7 @@ void probe_end(struct gate *gate, const struct surroundings *around, bool clean)
     gate->probe_period_ns = throttle_probe_period(gate->probe_period_ns, clean);
     store(&gate->probe_granted_ns, load(&gate->granted_ns) + chance(clock_now_ns()) % LATE_NS);
     if (clean) gate->ledger.missing = false;
+    turns_probe_end(around->bucket, load(&gate->probe_started_ns) + THROTTLE_PROBE_NS_MAX - 1);
     if (around->page) store(&around->page->probe_until_ns, 0);
     __atomic_store_n(&gate->probing, 0, __ATOMIC_RELEASE);
 }

@@ -1,6 +1,7 @@
 #include "throttle.h"
 
 #include "throttle_words.h"
+#include "turns.h"
 
 bool throttle_limited(const struct throttle_limits *limits) {
     return limits->core_quota != 0 && limits->core_quota < THROTTLE_QUOTA_WHOLE;
@@ -160,14 +161,6 @@ static bool probe_in_the_way(const struct throttle_bucket *bucket, const struct 
     return false;
 }
 
-static struct throttle_decision wait_for_tokens(const struct throttle_limits *limits, int64_t tokens_ns,
-                                                uint64_t now_ns, enum throttle_reason reason) {
-    uint64_t missing_ns = (uint64_t)((int64_t)THROTTLE_ROW_NS - tokens_ns);
-    uint64_t until_ns = now_ns + (missing_ns * THROTTLE_QUOTA_WHOLE + limits->core_quota - 1) / limits->core_quota;
-    if (reason == THROTTLE_WAIT_ENTITLED) until_ns = least(until_ns, now_ns + THROTTLE_POLL_NS);
-    return wait_until(reason, until_ns, now_ns);
-}
-
 /* Of all processes. When none of them says that it has work nothing is outstanding, whatever was expected. */
 static uint64_t outstanding_ns(const struct throttle_bucket *bucket, uint64_t now_ns) {
     uint64_t end_ns = __atomic_load_n(&bucket->work_end_ns, __ATOMIC_RELAXED);
@@ -195,11 +188,10 @@ static bool extend(struct throttle_bucket *bucket, uint64_t cost_ns, uint64_t no
 
 bool throttle_reserve(struct throttle_bucket *bucket, const struct throttle_limits *limits,
                       const struct throttle_ask *ask, uint64_t cost_ns, bool late) {
-    if (limits->priority == THROTTLE_HIGH) return true;
     uint64_t bound_ns = late ? UINT64_MAX : ahead_bound_ns(limits, ask);
-    if (!extend(bucket, cost_ns ? cost_ns : THROTTLE_UNKNOWN_NS, ask->now_ns, bound_ns)) return false;
-    uint64_t ours_ns = ask->since_ns;
-    __atomic_compare_exchange_n(&bucket->waiting_ns, &ours_ns, 0, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+    bool low = limits->priority == THROTTLE_LOW;
+    if (low && !extend(bucket, cost_ns ? cost_ns : THROTTLE_UNKNOWN_NS, ask->now_ns, bound_ns)) return false;
+    turns_end(bucket, ask);
     return true;
 }
 
@@ -215,23 +207,16 @@ void throttle_release(struct throttle_bucket *bucket, uint64_t unused_ns, uint64
                                         true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
 }
 
-/* Nobody waits longer than THROTTLE_WAIT_NS_MAX: who seems to was killed. */
-static bool waits(uint64_t since_ns, uint64_t now_ns) {
-    return since_ns != 0 && now_ns < since_ns + THROTTLE_WAIT_NS_MAX && since_ns <= now_ns;
-}
-
-/* Of two processes whose turn could be now it is that of the one that waited longer. */
-static bool others_first(const struct throttle_bucket *bucket, const struct throttle_limits *limits,
-                         const struct throttle_ask *ask) {
-    uint64_t since_ns = __atomic_load_n(&bucket->waiting_ns, __ATOMIC_RELAXED);
-    return limits->priority == THROTTLE_LOW && since_ns < ask->since_ns && waits(since_ns, ask->now_ns);
-}
-
-static void wait_for_turn(struct throttle_bucket *bucket, const struct throttle_ask *ask) {
-    uint64_t before_ns = __atomic_load_n(&bucket->waiting_ns, __ATOMIC_RELAXED);
-    while ((!waits(before_ns, ask->now_ns) || ask->since_ns < before_ns) &&
-           !__atomic_compare_exchange_n(&bucket->waiting_ns, &before_ns, ask->since_ns, true, __ATOMIC_RELAXED,
-                                        __ATOMIC_RELAXED)) {}
+/* Until there are tokens for a row, or others had what they lack. */
+static struct throttle_decision wait_for_tokens(struct throttle_bucket *bucket, const struct throttle_limits *limits,
+                                                const struct throttle_ask *ask, int64_t tokens_ns,
+                                                enum throttle_reason reason) {
+    uint64_t missing_ns = tokens_ns < (int64_t)THROTTLE_ROW_NS ? (uint64_t)((int64_t)THROTTLE_ROW_NS - tokens_ns) : 0;
+    uint64_t until_ns = ask->now_ns + (missing_ns * THROTTLE_QUOTA_WHOLE + limits->core_quota - 1) / limits->core_quota;
+    if (reason == THROTTLE_WAIT_ENTITLED) until_ns = least(until_ns, ask->now_ns + THROTTLE_POLL_NS);
+    struct throttle_decision decision = wait_until(reason, until_ns, ask->now_ns);
+    turns_claim(bucket, ask, decision.until_ns);
+    return decision;
 }
 
 static uint64_t others_ahead_ns(const struct throttle_bucket *bucket, const struct throttle_limits *limits,
@@ -242,7 +227,8 @@ static uint64_t others_ahead_ns(const struct throttle_bucket *bucket, const stru
 static bool too_far_ahead(const struct throttle_bucket *bucket, const struct throttle_limits *limits,
                           const struct throttle_ask *ask) {
     if (limits->priority == THROTTLE_HIGH && !throttle_limited(limits)) return false;
-    return ask->ahead_unknown || ask->ahead_launches > THROTTLE_AHEAD_LAUNCHES || others_first(bucket, limits, ask) ||
+    bool behind = limits->priority == THROTTLE_LOW && turns_others_first(bucket, ask);
+    return behind || ask->ahead_unknown || ask->ahead_launches > THROTTLE_AHEAD_LAUNCHES ||
            most(ask->ahead_ns, others_ahead_ns(bucket, limits, ask)) > ahead_bound_ns(limits, ask);
 }
 
@@ -258,11 +244,12 @@ static struct throttle_decision wait_for_own_work(struct throttle_bucket *bucket
     later_ns = most(least(later_ns, ask->head_ns), ask->head_ns / 16);
     later_ns = look_again_ns(ask, later_ns);
     if (ask->ahead_unknown) later_ns = throttle_unknown_poll_ns(ask);
-    if (ask->ahead_launches == 0 && limits->priority == THROTTLE_LOW) {
-        later_ns = most(others_ns > bound_ns ? others_ns - bound_ns : 0, THROTTLE_POLL_NS);
-        wait_for_turn(bucket, ask);
-    }
-    return wait_until(THROTTLE_WAIT_AHEAD, ask->now_ns + least(later_ns, THROTTLE_MS), ask->now_ns);
+    bool first = ask->ahead_launches == 0 && limits->priority == THROTTLE_LOW;
+    if (first) later_ns = most(others_ns > bound_ns ? others_ns - bound_ns : 0, THROTTLE_POLL_NS);
+    later_ns = least(later_ns, THROTTLE_MS);
+    struct throttle_decision decision = wait_until(THROTTLE_WAIT_AHEAD, ask->now_ns + later_ns, ask->now_ns);
+    if (first) turns_claim(bucket, ask, decision.until_ns);
+    return decision;
 }
 
 struct throttle_decision throttle_decide(struct throttle_bucket *bucket, const struct throttle_limits *limits,
@@ -284,13 +271,17 @@ struct throttle_decision throttle_decide(struct throttle_bucket *bucket, const s
          * work that runs and may wait for this launch. */
         if (tokens_ns <= 0 && tokens_ns + (int64_t)ask->overdue_ns > 0 && !own_patient) pass.late = true;
         else if (tokens_ns <= 0 && limits->policy == THROTTLE_HARD)
-            return wait_for_tokens(limits, tokens_ns, now_ns, THROTTLE_WAIT_QUOTA);
+            return wait_for_tokens(bucket, limits, ask, tokens_ns, THROTTLE_WAIT_QUOTA);
         else if (tokens_ns <= 0 && entitled_peer(limits, ask, peers, count))
-            return wait_for_tokens(limits, tokens_ns, now_ns, THROTTLE_WAIT_ENTITLED);
+            return wait_for_tokens(bucket, limits, ask, tokens_ns, THROTTLE_WAIT_ENTITLED);
+        else if (tokens_ns > 0 && turns_others_first(bucket, ask))
+            return wait_until(THROTTLE_WAIT_TURN, now_ns + THROTTLE_POLL_NS, now_ns);
         pass.borrowed = tokens_ns <= 0 && limits->policy == THROTTLE_SOFT;
     }
     if (patient && probe_in_the_way(bucket, limits, ask, peers, count))
         return wait_until(THROTTLE_WAIT_PROBE, now_ns + THROTTLE_POLL_NS / 2, now_ns);
+    if (patient && turns_probe_in_the_way(bucket, limits, ask))
+        return wait_until(THROTTLE_WAIT_AHEAD, now_ns + THROTTLE_POLL_NS / 2, now_ns);
     if (too_far_ahead(bucket, limits, ask)) {
         if (own_patient) return wait_for_own_work(bucket, limits, ask);
         pass.late = true;

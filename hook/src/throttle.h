@@ -77,6 +77,7 @@ enum throttle_reason {
     THROTTLE_WAIT_QUOTA,     /* no tokens */
     THROTTLE_WAIT_ENTITLED,  /* soft: no tokens, and somebody who has some wants to run */
     THROTTLE_WAIT_AHEAD,     /* enough of our own work is outstanding */
+    THROTTLE_WAIT_TURN,      /* there are tokens, but another process of the container was served less */
 };
 
 /* 64 words in the usage file, one bucket per container and card. */
@@ -92,7 +93,7 @@ struct throttle_bucket {
     uint64_t busy_ns;           /* of finished batches of all processes */
     uint64_t busy_until_ns;     /* work of any process is on the card, as far as known */
     uint64_t work_end_ns;       /* when all that low-priority processes have outstanding is done; expires by itself */
-    uint64_t waiting_ns;        /* since then a process with nothing outstanding waits for its turn; the longest of them */
+    uint64_t turn_served_ns;    /* of a process that waits: the one that was served least */
     uint64_t departed_ns;       /* until then processes that are gone have paid for what nobody measured */
     int64_t high_credit_ns;     /* so long may limited containers of high priority keep this low one waiting */
     uint64_t high_refilled_ns;
@@ -102,7 +103,10 @@ struct throttle_bucket {
     uint64_t unknown_late;      /* launches that passed beside it because waiting reached its bound */
     uint64_t unknown_waiting_ns; /* since then a process waits to be the next with such work; the longest of them */
     uint64_t departed_busy_ns;  /* of busy_ns, what those have paid */
-    uint64_t reserved[43];
+    uint64_t probe_until_ns;    /* a process measures a kernel alone: the others of the container hold theirs, too */
+    uint64_t turn_until_ns;     /* it looks again before then, see turns.c */
+    uint64_t served_ns;         /* to whoever passed last; who comes anew begins there */
+    uint64_t reserved[40];
 };
 _Static_assert(sizeof(struct throttle_bucket) == 512, "the usage file reserves 64 words");
 
@@ -133,10 +137,14 @@ struct throttle_ask {
     uint64_t head_ns;        /* cost of the batch that runs now */
     uint64_t overdue_ns;     /* charged because it runs longer than that */
     uint64_t patience_ns;    /* with own work; THROTTLE_WAIT_NS_MAX or more */
+    uint64_t served_ns;      /* charged to this process, and what it was behind when it began to ask */
+    uint64_t busy_until_ns;  /* what this process said of its own work last */
     uint32_t ahead_launches;
     uint32_t index;
+    uint32_t process;        /* tells the processes of the container apart */
     uint32_t floods;         /* other low-priority containers with work: high priority waits for what all of them have */
     bool ahead_unknown;      /* something outstanding was never measured */
+    bool unknown;            /* this launch was never measured: those have a line of their own, see unknowns.c */
     bool probing;            /* we hold the probe and want the card to be empty first */
 };
 

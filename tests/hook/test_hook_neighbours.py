@@ -39,6 +39,7 @@ SOURCES = [
         "region_limits",
         "region_slots",
         "throttle",
+        "turns",
     )
 ]
 SOURCES.append(building.HOOK / "src/quota.c")

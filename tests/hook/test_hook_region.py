@@ -27,6 +27,7 @@ SOURCES = {
         "neighbours",
         "believed",
         "throttle",
+        "turns",
     ],
     "quota_simulation": ["quota"],
 }

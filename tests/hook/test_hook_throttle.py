@@ -1,9 +1,9 @@
-"""Compute limits as an idea: throttle.c, believed.c and costs.c on a model card, by discrete events from seeds.
+"""Compute limits as an idea: throttle.c, turns.c, believed.c, costs.c on a model card, by discrete events from seeds.
 
 Containers of one or more processes that are born, die, rest, launch kernels never seen or many times as long as before,
 get other quotas, and lie in their pages. The rules are in tests/hook/ideas/throttle_rules.c and are checked at every
 step, and over all stretches of time at once: hard containers never above their quota, each its share when it wants it,
-no idle card while one may borrow it, low behind high, every wait bounded.
+a sibling its part, no idle card while one may borrow it, low behind high, every wait bounded.
 """
 
 import subprocess
@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 HOOK = ROOT / "hook/src"
 IDEAS = ROOT / "tests/hook/ideas"
-IDEA_NAMES = ("throttle.c", "believed.c", "costs.c")
+IDEA_NAMES = ("throttle.c", "turns.c", "believed.c", "costs.c")
 WORLD = tuple(sorted(IDEAS.glob("throttle_*.c")))
 FLAGS = ("-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Werror")
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
@@ -81,6 +81,13 @@ BROKEN_IDEAS = {
         "latest_ns = now_ns + THROTTLE_SLICE_NS_MAX",
         "latest_ns = now_ns + 10 * THROTTLE_SLICE_NS_MAX",
     ),
+    "siblings take no turns": ("turns.c", "return until_ns > ask->now_ns &&", "return false &&"),
+    "a turn is one launch": ("turns.c", "moment_of(ask->now_ns + THROTTLE_POLL_NS, ask)", "0"),
+    "siblings do not hold theirs": (
+        "turns.c",
+        "if (!ask->probing) return is_probed(bucket, ask->now_ns);",
+        "if (!ask->probing) return false;",
+    ),
     "any moment is believed": (
         "believed.c",
         "said_ns > now_ns && said_ns - now_ns > bound_ns ? 0 : said_ns",
@@ -89,9 +96,12 @@ BROKEN_IDEAS = {
 }
 """What somebody might write in an idea, and the rules have to notice."""
 FIRST_SEEDS = {
+    "a turn is one launch": 340,
     "any moment is believed": 360,
     "nothing is borrowed": 40,
     "own work is waited for without end": 70,
+    "siblings do not hold theirs": 1180,
+    "siblings take no turns": 50,
 }
 """Near those that show it, to save time."""
 

@@ -13,6 +13,7 @@
  * one between neighbours that leave no time to see it alone again. */
 #define UNCLEAR_NS (250 * THROTTLE_MS)
 #define CHANGED_NS (2500 * THROTTLE_MS)
+#define LONG_COUNT_MAX 3 /* processes, with kernels that no measurement waits for */
 #define LIARS_NS (500 * THROTTLE_MS) /* what those cost who say that they work, and let nobody measure alone */
 
 static uint64_t most(uint64_t one, uint64_t other) { return one > other ? one : other; }
@@ -61,12 +62,17 @@ static void count_wait(struct world *world, struct process *one) {
     one->waited_from_ns = world->card.now_ns;
     if (one->reason == THROTTLE_WAIT_QUOTA || one->reason == THROTTLE_WAIT_ENTITLED)
         one->earned_ns += part_of(passed_ns, parts_of(&home->limits));
+    else if (one->reason == THROTTLE_WAIT_TURN) one->turn_ns += passed_ns;
     else if (one->reason != THROTTLE_PASS) one->waited_others_ns += passed_ns;
     if (one->waited_others_ns > most(one->patience_ns, THROTTLE_WAIT_NS_MAX) + THROTTLE_SLICE_NS_MAX)
         broken(world, "waited for others too long", one->container, one->waited_others_ns);
     uint64_t owed_ns = one->debt_ns + home->paid_ns - one->paid_ns + THROTTLE_ROW_NS;
     if (one->earned_ns > owed_ns + 2 * part_of(THROTTLE_SLICE_NS_MAX, parts_of(&home->limits)))
         broken(world, "waited for tokens too long", one->container, one->earned_ns);
+    uint64_t each_ns = most(one->patience_ns, THROTTLE_WAIT_NS_MAX) + THROTTLE_SLICE_NS_MAX;
+    uint64_t turns_ns = home->paid_ns - one->paid_ns + part_of(PROCESSES_MAX * each_ns, parts_of(&home->limits));
+    if (part_of(one->turn_ns, parts_of(&home->limits)) > turns_ns)
+        broken(world, "waited for its turn too long", one->container, one->turn_ns);
 }
 
 void rules_wait(struct world *world, int self, const struct throttle_decision *decision, const struct throttle_ask *ask) {
@@ -74,7 +80,7 @@ void rules_wait(struct world *world, int self, const struct throttle_decision *d
     const struct throttle_bucket *bucket = &world->containers[one->container].bucket;
     if (one->reason == THROTTLE_PASS) {
         one->waited_from_ns = world->card.now_ns;
-        one->waited_others_ns = one->earned_ns = one->patience_ns = 0;
+        one->waited_others_ns = one->earned_ns = one->patience_ns = one->turn_ns = 0;
         one->debt_ns = bucket->tokens_ns < 0 ? (uint64_t)-bucket->tokens_ns : 0;
         one->paid_ns = world->containers[one->container].paid_ns;
     }
@@ -114,7 +120,7 @@ void rules_pass(struct world *world, int self, const struct throttle_decision *d
         const struct container *other = &world->containers[each];
         if (other->limits.priority >= home->limits.priority || decision->late || !has_high_work(world, other)) continue;
         /* Who was waited for longer than its quota allows is not waited for any more. */
-        bool fresh = one->looked_ns > other->page.tokens_at_ns;
+        bool fresh = one->looked_ns > other->page.tokens_at_ns && one->looked_ns + SETTLED_NS > other->judged_from_ns;
         if (fresh && (!throttle_limited(&other->limits) || home->bucket.high_credit_ns > 0))
             broken(world, "low passed while high has work", one->container, (uint64_t)each);
     }
@@ -156,17 +162,49 @@ static bool wants(const struct world *world, int container) {
     return false;
 }
 
+/* Until it is seen that others wait, twice, and a kernel; no more, however many there are. */
+static uint64_t turns_bound_ns(const struct world *world, int container) {
+    uint64_t longest_ns = 0;
+    for (int each = 0; each < PROCESSES_MAX; each++)
+        if (world->processes[each].container == container) longest_ns = most(longest_ns, ahead_max_ns(&world->processes[each]));
+    bool unclear = world->changes || any(world, is_liar);
+    return 2 * THROTTLE_SLICE_NS_MAX + longest_ns + (unclear ? UNCLEAR_NS : 0);
+}
+
+/* Of those that always want to run each has half of an equal part of what its container has, or more. */
+static void judge_turns(struct world *world, int container, uint64_t used_ns) {
+    uint64_t wanting = 0;
+    for (int each = 0; each < PROCESSES_MAX; each++)
+        wanting += world->processes[each].container == container && world->processes[each].lives;
+    for (int each = 0; each < PROCESSES_MAX; each++) {
+        struct process *one = &world->processes[each];
+        if (one->container != container || !one->lives) continue;
+        uint64_t own_ns = one->used_ns - one->ticked_used_ns;
+        one->ticked_used_ns = one->used_ns;
+        bool judged = process_wants(world, each) && world->card.now_ns > one->born_ns + SETTLED_NS &&
+                      world->card.now_ns > world->containers[container].judged_from_ns;
+        /* Behind its own work it could have had no more. */
+        uint64_t due_ns = one->reason == THROTTLE_WAIT_AHEAD ? 0 : used_ns / wanting / 2;
+        one->lag_ns = judged && one->lag_ns + due_ns > own_ns ? one->lag_ns + due_ns - own_ns : 0;
+        one->lag_max_ns = most(one->lag_max_ns, one->lag_ns);
+        /* Where nothing is short each has what it may have in flight, which is a matter of its kernels. */
+        const struct container *home = &world->containers[container];
+        bool hard = throttle_limited(&home->limits) && home->limits.policy == THROTTLE_HARD && !is_low(home);
+        if (!hard) one->lag_ns = 0;
+        if (one->lag_ns > turns_bound_ns(world, container))
+            broken(world, "its siblings are served before it", container, one->lag_ns);
+    }
+}
+
 /* Who does not say what it does is a tenant without the hook. */
 static bool is_concealing(const struct container *one) { return one->lie == LIE_ANYTHING; }
 
-/* Processes of one container do not hold their launches for each other's measurements, so theirs may never be right. */
-static bool has_siblings(const struct world *world) {
+/* A card on which many have long kernels is not empty in the time that a measurement waits for that. */
+static bool is_never_empty(const struct world *world) {
+    int count = 0;
     for (int each = 0; each < PROCESSES_MAX; each++)
-        for (int other = 0; other < each; other++)
-            if (world->processes[each].lives && world->processes[other].lives &&
-                world->processes[each].container == world->processes[other].container)
-                return true;
-    return false;
+        count += world->processes[each].lives && ahead_max_ns(&world->processes[each]) > THROTTLE_DRAIN_NS_MAX;
+    return count > LONG_COUNT_MAX;
 }
 
 static void judge_quota(struct world *world, int container, uint64_t used_ns) {
@@ -194,7 +232,7 @@ static void judge_entitlement(struct world *world, int container, uint64_t used_
     bool wanted = one->wanted;
     one->wanted = wants(world, container);
     bool entitled = throttle_limited(&one->limits) && !any(world, is_free) && !is_liar(one) && !any(world, is_concealing) &&
-                    !has_siblings(world);
+                    !is_never_empty(world);
     if (!entitled || !wanted || !one->wanted || world->card.now_ns < one->judged_from_ns) {
         one->lag_ns = 0;
         return;
@@ -203,7 +241,8 @@ static void judge_entitlement(struct world *world, int container, uint64_t used_
     uint64_t due_ns = part_of(TICK_NS, parts > LAG_PARTS ? parts - LAG_PARTS : 0);
     one->lag_ns = one->lag_ns + due_ns > used_ns ? one->lag_ns + due_ns - used_ns : 0;
     one->lag_max_ns = most(one->lag_max_ns, one->lag_ns);
-    uint64_t bound_ns = THROTTLE_OWED_NS_MAX + (any(world, is_liar) ? LIARS_NS : UNCLEAR_NS);
+    /* Its processes hold their launches for each other's measurements. */
+    uint64_t bound_ns = THROTTLE_OWED_NS_MAX + THROTTLE_PROBE_NS_MAX + (any(world, is_liar) ? LIARS_NS : UNCLEAR_NS);
     for (int each = 0; each < world->count; each++) bound_ns += world->containers[each].ahead_max_ns;
     if (one->lag_ns > bound_ns) broken(world, "behind its quota", container, one->lag_ns - bound_ns);
 }
@@ -237,6 +276,7 @@ void rules_tick(struct world *world) {
         one->ticked_used_ns = one->used_ns;
         judge_quota(world, each, used_ns);
         judge_entitlement(world, each, used_ns);
+        judge_turns(world, each, used_ns);
     }
     judge_work(world, world->card.busy_ns - world->ticked_busy_ns);
     world->ticked_busy_ns = world->card.busy_ns;
@@ -254,8 +294,8 @@ static void show(const struct world *world) {
     for (int each = 0; each < PROCESSES_MAX; each++) {
         const struct process *one = &world->processes[each];
         if (!one->lives) continue;
-        printf("   process %d of %d: used %llu us, %llu launches, kernels", each, one->container,
-               (unsigned long long)one->used_ns / 1000, (unsigned long long)one->launches);
+        printf("   process %d of %d: behind %llu us used %llu us, %llu launches, kernels", each, one->container,
+               (unsigned long long)one->lag_max_ns / 1000, (unsigned long long)one->used_ns / 1000, (unsigned long long)one->launches);
         for (int kind = 0; kind < one->kind_count; kind++)
             printf(" %llu(%llu)", (unsigned long long)one->kinds[kind].kernel_ns / 1000, (unsigned long long)one->kinds[kind].cost.cost_ns / 1000);
         printf(" us, gap %llu us, rests %llu of %llu ms\n", (unsigned long long)one->gap_ns / 1000,
@@ -268,8 +308,9 @@ void rules_end(struct world *world) {
     for (int each = 0; each < world->count; each++) busy_ns += world->containers[each].used_ns;
     for (int each = 0; each < PROCESSES_MAX; each++) {
         const struct process *one = &world->processes[each];
-        /* Behind own work that was never measured it waits longer, see count_wait. */
-        bool waits = one->lives && one->asked_ns && one->unknown == 0 && one->asked_ns + STARVED_NS < world->card.now_ns;
+        /* Behind own work that was never measured, and while others are served, it waits longer, see count_wait. */
+        bool served = one->reason == THROTTLE_WAIT_QUOTA || one->reason == THROTTLE_WAIT_TURN;
+        bool waits = one->lives && one->asked_ns && one->unknown == 0 && !served && one->asked_ns + STARVED_NS < world->card.now_ns;
         if (waits && world->containers[one->container].bucket.tokens_ns > 0) broken(world, "starved", one->container, one->launches);
     }
     if (busy_ns != world->card.busy_ns) broken(world, "the parts are not the whole", -1, busy_ns);

@@ -1,5 +1,6 @@
 /* The hook of one process as the simulation has it: the gate, what it tells the others, and its batches, a launch each. */
 #include "throttle_world.h"
+#include "turns.h"
 
 #include <string.h>
 
@@ -95,6 +96,7 @@ static uint64_t publish(struct world *world, struct process *one, uint64_t wake_
 static void end_probe(struct world *world, struct process *one, bool clean) {
     if (!one->probing) return;
     one->probing = false;
+    turns_probe_end(&home_of(world, one)->bucket, one->probe_until_ns);
     home_of(world, one)->page.probe_until_ns = 0;
     one->probe_period_ns = throttle_probe_period(one->probe_period_ns, clean);
 }
@@ -174,6 +176,8 @@ static bool reap(struct world *world, struct process *one, int self) {
     return any;
 }
 
+static uint64_t served_ns(const struct process *one) { return one->busy_ns + one->ahead_ns + one->overdue_ns; }
+
 static struct throttle_ask ask_now(struct world *world, const struct process *one) {
     uint64_t now_ns = world->card.now_ns;
     const struct cost_entry *entry = &one->kinds[one->next_kind].cost;
@@ -186,6 +190,10 @@ static struct throttle_ask ask_now(struct world *world, const struct process *on
     ask.patience_ns = one->unknown == 0 ? THROTTLE_WAIT_NS_MAX
                                         : least(THROTTLE_WAIT_NS_MAX << least(2 * one->late, 8), THROTTLE_OWN_NS_MAX);
     ask.probing = one->probing;
+    ask.busy_until_ns = one->busy_until_ns;
+    ask.process = (uint32_t)(one - world->processes) + 1;
+    ask.unknown = entry->cost_ns == 0;
+    ask.served_ns = one->behind_ns + served_ns(one);
     ask.floods = throttle_floods(one->peers, one->peer_count, now_ns);
     return ask;
 }
@@ -225,8 +233,10 @@ static bool probe_begins(struct world *world, struct process *one) {
     if (!others_active(world, one, now_ns)) return false;
     if (one->probe_started_ns && now_ns < one->probe_started_ns + one->probe_period_ns) return false;
     uint64_t until_ns = now_ns + THROTTLE_PROBE_NS_MAX - 1;
+    if (!turns_probe_begin(&home_of(world, one)->bucket, until_ns, now_ns)) return false;
     one->probing = true;
     one->probe_started_ns = now_ns;
+    one->probe_until_ns = until_ns;
     home_of(world, one)->page.probe_until_ns = until_ns;
     return true;
 }
@@ -292,7 +302,10 @@ void shell_step(struct world *world, int self) {
         one->wake_ns = publish(world, one, until_ns);
         return;
     }
-    if (!one->asked_ns) one->asked_ns = world->card.now_ns;
+    if (!one->asked_ns) {
+        one->asked_ns = world->card.now_ns;
+        one->behind_ns = most(one->behind_ns, turns_behind_ns(&home_of(world, one)->bucket, served_ns(one)));
+    }
     ask_gate(world, self);
 }
 

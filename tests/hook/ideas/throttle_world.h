@@ -45,9 +45,9 @@ struct process {
     unsigned epoch, times;      /* that many times as long, or never seen before when 0 */
     /* the hook */
     uint64_t wake_ns, asked_ns, stream_end_ns, others_busy_ns, busy_ns, busy_until_ns;
-    uint64_t ahead_ns, work_end_ns, unknown_since_ns, unknown_others_ns;
+    uint64_t ahead_ns, work_end_ns, unknown_since_ns, unknown_others_ns, behind_ns;
     uint64_t overdue_ns, overdue_since_ns, overdue_others_ns;
-    uint64_t probe_started_ns, probe_period_ns;
+    uint64_t probe_started_ns, probe_period_ns, probe_until_ns;
     uint32_t unknown, late;
     bool probing, overdue_borrowed, borrowed, blocked;
     struct batch batches[CARD_QUEUE_MAX];
@@ -59,7 +59,7 @@ struct process {
     uint64_t looked_ns, peers_busy_ns;
     /* the rules */
     enum throttle_reason reason; /* of the wait since `waited_from_ns` */
-    uint64_t launches, used_ns, waited_from_ns, waited_others_ns, earned_ns, patience_ns;
+    uint64_t launches, used_ns, waited_from_ns, waited_others_ns, earned_ns, turn_ns, patience_ns, ticked_used_ns, lag_ns, lag_max_ns;
     uint64_t debt_ns, paid_ns; /* when it began to wait: below zero, and what its container had been charged */
 };
 

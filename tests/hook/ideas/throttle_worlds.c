@@ -66,7 +66,7 @@ static void age(struct world *world, struct container *one) {
     struct throttle_bucket *bucket = &one->bucket;
     bucket->tokens_ns = (int64_t)draw(world, THROTTLE_OWED_NS_MAX);
     bucket->refilled_ns = bucket->wanted_ns = bucket->busy_until_ns = bucket->work_end_ns = ahead_ns;
-    bucket->waiting_ns = bucket->departed_ns = bucket->high_refilled_ns = bucket->high_honoured_ns = ahead_ns;
+    bucket->turn_until_ns = bucket->departed_ns = bucket->high_refilled_ns = bucket->high_honoured_ns = bucket->probe_until_ns = ahead_ns;
     one->page.busy_until_ns = one->page.hold_until_ns = one->page.probe_until_ns = one->page.wanting_until_ns = ahead_ns;
     one->page.busy_ns = bucket->busy_ns = draw(world, 1000000) * THROTTLE_MS;
     one->page.tokens_at_ns = ahead_ns;
