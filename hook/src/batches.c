@@ -89,8 +89,10 @@ bool stream_own_within(struct stream *stream, uint64_t patience_ns) {
 }
 
 /* What everybody but this stream was charged: other containers, other processes of ours, other streams of this one. */
-static uint64_t others_busy_ns(struct gate *gate, const struct stream *stream) {
-    return gate_others_busy_ns(gate) + __atomic_load_n(&gate->busy_ns, __ATOMIC_RELAXED) - stream->busy_ns;
+static struct neighbours_busy others_busy(struct gate *gate, const struct stream *stream) {
+    struct neighbours_busy busy = gate_others_busy(gate);
+    uint64_t streams_ns = __atomic_load_n(&gate->busy_ns, __ATOMIC_RELAXED) - stream->busy_ns;
+    return (struct neighbours_busy){busy.charged_ns + streams_ns, busy.worked_ns + streams_ns};
 }
 
 /* `own`: launches of this stream that the gate counts as outstanding. */
@@ -153,7 +155,9 @@ static bool open_batch(struct stream *stream, const struct submission *submissio
     batch->probe = pass->probe;
     batch->contended = others_active(submission->gate, stream->launches + 1, pass->now_ns);
     if (pass->unconfirmed && batch->contended) neighbours_renew(submission->gate->card);
-    batch->others_busy_ns = others_busy_ns(submission->gate, stream);
+    struct neighbours_busy others = others_busy(submission->gate, stream);
+    batch->others_busy_ns = others.worked_ns;
+    batch->others_charged_ns = others.charged_ns;
     batch->mates_busy_ns = mates_busy_ns(submission->gate, stream);
     batch->mates = has_mates(submission->gate, stream->launches + 1);
     batch->ended = !pass->free && !unmeasured &&
@@ -274,7 +278,8 @@ static int reap_first(struct stream *stream, struct gate *gate) {
                               .unknown = batch->unknown, .borrowed = batch->borrowed, .idle_start = batch->idle_start,
                               .probe = batch->probe};
     neighbours_renew(gate->card); /* somebody who came a moment ago has spoilt the measurement */
-    uint64_t busy_ns = others_busy_ns(gate, stream);
+    struct neighbours_busy others = others_busy(gate, stream);
+    uint64_t busy_ns = others.worked_ns;
     uint64_t guess_ns = batch->learned_ns + batch->unknown * UNMEASURED_NS;
     done.span.elapsed_ns = measured ? (uint64_t)((double)elapsed_ms * 1e6 + 0.5)
                                      : guess_ns > batch->elapsed_ns ? guess_ns : batch->elapsed_ns;
@@ -284,8 +289,9 @@ static int reap_first(struct stream *stream, struct gate *gate) {
     done.span.contended = batch->contended || busy_ns != batch->others_busy_ns ||
                           others_active(gate, stream->launches, batch->submitted_ns);
     /* Peers are charged when their batches end, which may be between two of ours: so what they were charged counts from
-     * the end of the batch before. A kernel never measured has no use for that, its peers are those of its own time. */
-    done.span.peers_busy_ns = busy_ns - (batch->unknown ? batch->others_busy_ns : stream->others_busy_ns);
+     * the end of the batch before. A kernel never measured has no use for that, its peers are those of its own time; and while it ran
+     * theirs may have waited behind it, so only what they were charged is held to be theirs. */
+    done.span.peers_busy_ns = batch->unknown ? others.charged_ns - batch->others_charged_ns : busy_ns - stream->others_busy_ns;
     done.chained = stream->ended_ns > batch->submitted_ns;
     done.span.peers_meanwhile_ns = busy_ns - (done.chained ? stream->others_busy_ns : batch->others_busy_ns);
     uint64_t now_ns = clock_now_ns(), began_ns = done.chained ? stream->ended_ns : batch->submitted_ns;

@@ -9,9 +9,9 @@ uint64_t believed_moment(uint64_t said_ns, uint64_t now_ns, uint64_t bound_ns) {
 }
 
 /* What is too much at once is believed later, as time passes. */
-static uint64_t believe_busy(struct believed *before, uint64_t said_ns, uint64_t now_ns) {
+static uint64_t believe_busy(struct believed_busy *before, uint64_t said_ns, uint64_t now_ns) {
     if (before->at_ns == 0) {
-        *before = (struct believed){.busy_ns = said_ns, .credit_ns = BELIEVED_CREDIT_NS_MAX, .at_ns = now_ns};
+        *before = (struct believed_busy){.busy_ns = said_ns, .credit_ns = BELIEVED_CREDIT_NS_MAX, .at_ns = now_ns};
         return said_ns;
     }
     uint64_t passed_ns = now_ns > before->at_ns ? now_ns - before->at_ns : 0;
@@ -24,8 +24,7 @@ static uint64_t believe_busy(struct believed *before, uint64_t said_ns, uint64_t
     return before->busy_ns;
 }
 
-/* What it was charged, and what it will be for the time since then: it says that when its work has ended. */
-static uint64_t busy_now(const uint64_t *words, uint64_t now_ns) {
+static uint64_t worked_until(const uint64_t *words, uint64_t now_ns) {
     uint64_t since_ns = words[BELIEVED_WORD(running_since_ns)];
     uint64_t passed_ns = now_ns > since_ns ? now_ns - since_ns : 0;
     return words[BELIEVED_WORD(busy_ns)] + least(passed_ns, words[BELIEVED_WORD(running_estimate_ns)]);
@@ -35,6 +34,7 @@ struct throttle_peer believed_peer(struct believed *before, const uint64_t *word
                                    uint64_t now_ns) {
     uint64_t busy_until_ns = believed_moment(words[BELIEVED_WORD(busy_until_ns)], now_ns, BELIEVED_BUSY_NS_MAX);
     uint64_t silent_ns = words[BELIEVED_WORD(in_flight_since_ns)] ? BELIEVED_SILENT_NS : 0;
+    believe_busy(&before->worked, worked_until(words, now_ns), now_ns);
     return (struct throttle_peer){
         .limits = {member->core_quota, member->core_policy, member->priority},
         .wanting_until_ns = believed_moment(words[BELIEVED_WORD(wanting_until_ns)], now_ns, BELIEVED_SIGN_NS_MAX),
@@ -42,7 +42,7 @@ struct throttle_peer believed_peer(struct believed *before, const uint64_t *word
         .unseen_until_ns = busy_until_ns + silent_ns,
         .hold_until_ns = believed_moment(words[BELIEVED_WORD(hold_until_ns)], now_ns, BELIEVED_SIGN_NS_MAX),
         .probe_until_ns = believed_moment(words[BELIEVED_WORD(probe_until_ns)], now_ns, BELIEVED_SIGN_NS_MAX),
-        .busy_ns = believe_busy(before, busy_now(words, now_ns), now_ns),
+        .busy_ns = believe_busy(&before->charged, words[BELIEVED_WORD(busy_ns)], now_ns),
         .tokens_ns = within((int64_t)words[BELIEVED_WORD(tokens_ns)], -(int64_t)THROTTLE_DEBT_NS_MAX,
                             (int64_t)THROTTLE_OWED_NS_MAX),
         /* Tokens of a moment that was not yet: nothing was earned since. */

@@ -26,12 +26,17 @@
 #define BELIEVED_WORD_COUNT (BELIEVED_BYTES / sizeof(uint64_t))
 #define BELIEVED_WORD(name) (offsetof(struct egpu_page, name) / sizeof(uint64_t))
 
-/* What is remembered of one page from look to look. */
-struct believed {
+struct believed_busy {
     uint64_t busy_ns;   /* never less than before */
     uint64_t grown_ns;  /* by so much at the last look */
     uint64_t credit_ns; /* how much more may be believed at once */
     uint64_t at_ns;     /* of the last look; 0: none yet */
+};
+
+/* What is remembered of one page from look to look. */
+struct believed {
+    struct believed_busy charged; /* what it was charged, which it says when a batch has ended */
+    struct believed_busy worked;  /* and what it will be for the time since then, if the card did not work for others */
 };
 
 /* The page, given by its words, as the gate shall see it at `now_ns`, which is not before the words were read. */

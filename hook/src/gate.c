@@ -64,10 +64,11 @@ struct gate *gate_of_card(int card) {
     return gate ? gate : make_gate(card);
 }
 
-uint64_t gate_others_busy_ns(struct gate *gate) {
+struct neighbours_busy gate_others_busy(struct gate *gate) {
     struct surroundings around;
     surroundings_look(gate, &around);
-    return load(&around.bucket->busy_ns) - load(&gate->busy_ns) + around.peers_busy_ns;
+    uint64_t siblings_ns = load(&around.bucket->busy_ns) - load(&gate->busy_ns);
+    return (struct neighbours_busy){siblings_ns + around.peers_busy.charged_ns, siblings_ns + around.peers_busy.worked_ns};
 }
 
 bool gate_others_active(struct gate *gate, uint64_t since_ns) {

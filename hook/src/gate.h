@@ -12,6 +12,7 @@
 #include "costs.h"
 #include "lookout.h"
 #include "region.h"
+#include "neighbours.h"
 #include "throttle.h"
 
 struct gate {
@@ -105,7 +106,7 @@ uint64_t gate_finish(struct gate *gate, const struct gate_batch *batch, uint64_t
 /* Only waits while higher priority has work: for copies. */
 void gate_yield(struct gate *gate);
 /* Sums of the busy time of everybody but this process: a difference over a batch says who else ran. */
-uint64_t gate_others_busy_ns(struct gate *gate);
+struct neighbours_busy gate_others_busy(struct gate *gate);
 bool gate_others_active(struct gate *gate, uint64_t since_ns);
 /* Work of this process may have ended: the page says so. */
 void gate_publish(struct gate *gate, uint64_t now_ns);

@@ -25,7 +25,7 @@ enum { LOOK_COUNT = 4 }; /* readers copy for a microsecond; who was overtaken by
 /* What one look saw. Once published it is read and written by atomic instructions only. */
 struct look {
     uint64_t count;
-    uint64_t busy_ns;
+    struct neighbours_busy busy;
     struct throttle_peer peers[EGPU_MEMBER_COUNT_MAX];
     struct egpu_member members[EGPU_MEMBER_COUNT_MAX];
     uint64_t words[EGPU_MEMBER_COUNT_MAX][BELIEVED_WORD_COUNT];
@@ -182,7 +182,7 @@ static void publish(struct watch *watch) {
     uint64_t turn = load(&watch->turn) + 1, count = draft->count;
     struct look *next = &watch->looks[turn % LOOK_COUNT];
     copy_to_shared(&next->count, &count, sizeof count);
-    copy_to_shared(&next->busy_ns, &draft->busy_ns, sizeof draft->busy_ns);
+    copy_to_shared(&next->busy, &draft->busy, sizeof draft->busy);
     copy_to_shared(next->peers, draft->peers, count * sizeof next->peers[0]);
     copy_to_shared(next->members, draft->members, count * sizeof next->members[0]);
     copy_to_shared(next->words, draft->words, count * sizeof next->words[0]);
@@ -205,7 +205,8 @@ static void look(struct watch *watch, int card, uint64_t generation) {
         draft->peers[place] =
             believed_peer(&watch->believed[place], draft->words[place], &draft->members[place], now_ns);
         draft->peers[place].index = watch->indexes[place];
-        draft->busy_ns += watch->believed[place].grown_ns;
+        draft->busy.charged_ns += watch->believed[place].charged.grown_ns;
+        draft->busy.worked_ns += watch->believed[place].worked.grown_ns;
     }
     publish(watch);
     store(&watch->at_ns, now_ns);
@@ -255,17 +256,17 @@ int neighbours_count(int card) {
     return seen == NULL ? 0 : (int)load(&seen->count);
 }
 
-int neighbours_peers(int card, uint64_t now_ns, struct throttle_peer *peers, uint64_t *busy_ns) {
+int neighbours_peers(int card, uint64_t now_ns, struct throttle_peer *peers, struct neighbours_busy *busy) {
     struct watch *watch = watch_of(card);
     uint64_t turn, count = 0;
-    *busy_ns = 0;
+    *busy = (struct neighbours_busy){0};
     if (watch == NULL)
         return 0;
     renew_when_changed(watch, card);
     renew_when_old(watch, card, now_ns);
     for (const struct look *seen; (seen = newest(watch, &turn)) != NULL;) {
         copy_from_shared(&count, &seen->count, sizeof count);
-        copy_from_shared(busy_ns, &seen->busy_ns, sizeof *busy_ns);
+        copy_from_shared(busy, &seen->busy, sizeof *busy);
         copy_from_shared(peers, seen->peers, count * sizeof peers[0]);
         if (copied(watch, turn))
             break;

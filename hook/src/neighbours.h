@@ -18,11 +18,17 @@ struct neighbour {
     struct egpu_page page;
 };
 
+/* Time of all of them together; never shrinks. */
+struct neighbours_busy {
+    uint64_t charged_ns;
+    uint64_t worked_ns; /* with what they will be charged for the time until now, see believed.h */
+};
+
 /* How many there are; costs no look. */
 int neighbours_count(int card);
 /* Copies what the gate needs to know of them, in the order of their indexes, as far as it is to be believed
- * (believed.h); returns how many, EGPU_MEMBER_COUNT_MAX at most. `busy_ns`: the time of all of them together, which never shrinks. */
-int neighbours_peers(int card, uint64_t now_ns, struct throttle_peer *peers, uint64_t *busy_ns);
+ * (believed.h); returns how many, EGPU_MEMBER_COUNT_MAX at most. */
+int neighbours_peers(int card, uint64_t now_ns, struct throttle_peer *peers, struct neighbours_busy *busy);
 /* The one at this place in that order; false when there are not so many. */
 bool neighbours_page(int card, int place, struct neighbour *neighbour);
 /* Looks now, for what must not be missed. */

@@ -4,7 +4,7 @@
 #define PATIENCE_LATE 8u /* launches that pass late beside the work of another thread before patience grows: it may wait for them */
 
 static uint64_t others_busy_ns(const struct gate *gate, const struct surroundings *around) {
-    return load(&around->bucket->busy_ns) - load(&gate->busy_ns) + around->peers_busy_ns;
+    return load(&around->bucket->busy_ns) - load(&gate->busy_ns) + around->peers_busy.worked_ns;
 }
 
 /* The oldest work is another one: what was charged for the one before is given back, for it is known what that took. */

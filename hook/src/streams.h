@@ -13,6 +13,7 @@ struct batch {
     uint64_t submitted_ns;
     uint64_t call_ns;           /* the driver's call of its first launch took so long: on an empty stream the card waits for it */
     uint64_t others_busy_ns;    /* of peers when it began */
+    uint64_t others_charged_ns; /* without what they will be charged for the time until then */
     uint64_t mates_busy_ns;     /* of other streams of the process */
     uint32_t launches, unknown;
     bool borrowed, contended, idle_start, ambiguous, probe, mates;

@@ -20,18 +20,18 @@ static void look_at_own(struct gate *gate, struct surroundings *around) {
     around->index = limits ? limits->card_index : EGPU_INDEX_NONE;
     around->page = around->index != EGPU_INDEX_NONE ? region_page(gate->card) : NULL;
     around->count = 0;
-    around->peers_busy_ns = 0;
+    around->peers_busy = (struct neighbours_busy){0};
 }
 
 void surroundings_look_at(struct gate *gate, struct surroundings *around, uint64_t now_ns) {
     look_at_own(gate, around);
-    if (around->page) around->count = neighbours_peers(gate->card, now_ns, around->peers, &around->peers_busy_ns);
+    if (around->page) around->count = neighbours_peers(gate->card, now_ns, around->peers, &around->peers_busy);
 }
 
 void surroundings_look(struct gate *gate, struct surroundings *around) {
     look_at_own(gate, around);
     if (around->page)
-        around->count = neighbours_peers(gate->card, clock_now_ns(), around->peers, &around->peers_busy_ns);
+        around->count = neighbours_peers(gate->card, clock_now_ns(), around->peers, &around->peers_busy);
 }
 
 bool surroundings_active(struct gate *gate, const struct surroundings *around, uint64_t since_ns) {

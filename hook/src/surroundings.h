@@ -3,6 +3,7 @@
 #define EGPU_SURROUNDINGS_H
 
 #include "gate.h"
+#include "neighbours.h"
 
 struct surroundings {
     struct throttle_limits limits;
@@ -10,7 +11,7 @@ struct surroundings {
     struct egpu_page *page;
     uint32_t index;
     int count;
-    uint64_t peers_busy_ns; /* of all of them, never less than before */
+    struct neighbours_busy peers_busy;
     struct throttle_peer peers[EGPU_MEMBER_COUNT_MAX];
 };
 

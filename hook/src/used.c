@@ -4,6 +4,7 @@
 #define LATE_NS 50000ull            /* and a part of the elapsed time: later the others have gone on already */
 #define LATE_PARTS 16
 #define PARTS_MIN 1024              /* of the elapsed time, that it was at least */
+#define PARTS_LATE 64
 #define PACE_NS (100 * THROTTLE_MS) /* what was longer ago fades */
 
 /* Peers of low priority stand back once we have work: theirs was before ours, and none is behind it. */
@@ -23,9 +24,12 @@ static uint64_t used_unconfirmed(const struct surroundings *around, const struct
     uint64_t most_ns = least(known_ns, elapsed_ns);
     bool first = batch->idle_start && !batch->mates && goes_first(around, now_ns - least(elapsed_ns, now_ns));
     bool fresh = now_ns <= batch->ended_ns + elapsed_ns / LATE_PARTS + LATE_NS;
-    if (!fresh || (!first && known_ns < batch->launches * LONG_NS))
-        return throttle_limited(&around->limits) ? paid_ns : least(paid_ns, most_ns);
+    /* What is known of it may be others' time as well, when it was that long beside them. */
+    bool lone = batch->unknown || (batch->bounded && !batch->chained && !batch->mates && known_ns >= elapsed_ns);
     uint64_t rest_ns = elapsed_ns - least(elapsed_ns, span->peers_meanwhile_ns);
+    if (!fresh || (!first && known_ns < batch->launches * LONG_NS))
+        return least(paid_ns, lone ? most(rest_ns, elapsed_ns / PARTS_LATE)
+                              : throttle_limited(&around->limits) ? paid_ns : most_ns);
     return least(most(rest_ns, elapsed_ns / PARTS_MIN), most_ns);
 }
 

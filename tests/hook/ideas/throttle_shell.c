@@ -33,10 +33,10 @@ static void look(struct world *world, struct process *one, bool fresh) {
         struct throttle_peer *peer = &one->peers[one->peer_count++];
         uint64_t words[BELIEVED_WORD_COUNT];
         world_page(world, each, words);
-        one->believed[each].grown_ns = 0;
+        one->believed[each].charged.grown_ns = 0;
         *peer = believed_peer(&one->believed[each], words, &member, now_ns);
         peer->index = (uint32_t)each;
-        one->peers_busy_ns += one->believed[each].grown_ns;
+        one->peers_busy_ns += one->believed[each].charged.grown_ns;
     }
 }
 
