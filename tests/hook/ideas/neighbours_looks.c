@@ -27,10 +27,10 @@ uint64_t clock_now_ns(void) { return __atomic_load_n(&clock_ns, __ATOMIC_RELAXED
 
 static void look(uint64_t now_ns) {
     struct throttle_peer peers[EGPU_MEMBER_COUNT_MAX];
-    uint64_t busy_ns;
+    struct neighbours_busy busy;
     clock_ns = now_ns;
-    int count = neighbours_peers(CARD, now_ns, peers, &busy_ns);
-    printf("%llu %d", (unsigned long long)busy_ns, count);
+    int count = neighbours_peers(CARD, now_ns, peers, &busy);
+    printf("%llu %d", (unsigned long long)busy.worked_ns, count);
     for (int each = 0; each < count; each++) {
         const struct throttle_peer *peer = &peers[each];
         printf(" %u %llu %llu %llu %llu %llu %lld %llu", peer->index, (unsigned long long)peer->wanting_until_ns,
@@ -75,16 +75,17 @@ static void orphan(void) {
 static void *look_often(void *argument) {
     struct throttle_peer peers[EGPU_MEMBER_COUNT_MAX];
     struct neighbour neighbour;
-    uint64_t busy_ns, before_ns = 0;
+    struct neighbours_busy busy;
+    uint64_t before_ns = 0;
     for (int each = 0; each < THREAD_LOOKS; each++) {
         uint64_t now_ns = __atomic_add_fetch(&clock_ns, STEP_NS, __ATOMIC_RELAXED);
-        int count = neighbours_peers(CARD, now_ns, peers, &busy_ns);
+        int count = neighbours_peers(CARD, now_ns, peers, &busy);
         for (int peer = 1; peer < count; peer++)
             if (peers[peer].index <= peers[peer - 1].index)
                 abort();
-        if (busy_ns < before_ns || (count > 0 && !neighbours_page(CARD, count - 1, &neighbour)))
+        if (busy.worked_ns < before_ns || (count > 0 && !neighbours_page(CARD, count - 1, &neighbour)))
             abort();
-        before_ns = busy_ns;
+        before_ns = busy.worked_ns;
     }
     return argument;
 }
