@@ -89,15 +89,10 @@ bool stream_own_within(struct stream *stream, uint64_t patience_ns) {
 }
 
 /* What everybody but this stream was charged: other containers, other processes of ours, other streams of this one. */
-static struct neighbours_busy others_busy(struct gate *gate, const struct stream *stream) {
-    struct neighbours_busy busy = gate_others_busy(gate);
+static struct neighbours_busy others_busy(struct gate *gate, const struct stream *stream, uint64_t since_ns, bool *active) {
+    struct neighbours_busy busy = gate_others(gate, since_ns, active);
     uint64_t streams_ns = __atomic_load_n(&gate->busy_ns, __ATOMIC_RELAXED) - stream->busy_ns;
     return (struct neighbours_busy){busy.charged_ns + streams_ns, busy.worked_ns + streams_ns};
-}
-
-/* `own`: launches of this stream that the gate counts as outstanding. */
-static bool others_active(struct gate *gate, uint32_t own, uint64_t since_ns) {
-    return __atomic_load_n(&gate->launches, __ATOMIC_RELAXED) > own || gate_others_active(gate, since_ns);
 }
 
 /* Other streams of this process. */
@@ -105,6 +100,7 @@ static uint64_t mates_busy_ns(const struct gate *gate, const struct stream *stre
     return __atomic_load_n(&gate->busy_ns, __ATOMIC_RELAXED) - stream->busy_ns;
 }
 
+/* `own`: launches of this stream that the gate counts as outstanding. */
 static bool has_mates(const struct gate *gate, uint32_t own) {
     return __atomic_load_n(&gate->launches, __ATOMIC_RELAXED) > own;
 }
@@ -153,13 +149,17 @@ static bool open_batch(struct stream *stream, const struct submission *submissio
     stream->interrupted = 0;
     batch->borrowed = pass->borrowed;
     batch->probe = pass->probe;
-    batch->contended = others_active(submission->gate, stream->launches + 1, pass->now_ns);
-    if (pass->unconfirmed && batch->contended) neighbours_renew(submission->gate->card);
-    struct neighbours_busy others = others_busy(submission->gate, stream);
+    bool active;
+    struct neighbours_busy others = others_busy(submission->gate, stream, pass->now_ns, &active);
+    if (pass->unconfirmed && active) {
+        neighbours_renew(submission->gate->card);
+        others = others_busy(submission->gate, stream, pass->now_ns, &active);
+    }
     batch->others_busy_ns = others.worked_ns;
     batch->others_charged_ns = others.charged_ns;
     batch->mates_busy_ns = mates_busy_ns(submission->gate, stream);
     batch->mates = has_mates(submission->gate, stream->launches + 1);
+    batch->contended = batch->mates || active;
     batch->ended = !pass->free && !unmeasured &&
                    (stream_is_implicit(stream) || gate_measures_exactly(submission->gate, pass->now_ns));
     if (stream->others_busy_ns == 0) stream->others_busy_ns = batch->others_busy_ns;
@@ -278,7 +278,8 @@ static int reap_first(struct stream *stream, struct gate *gate) {
                               .unknown = batch->unknown, .borrowed = batch->borrowed, .idle_start = batch->idle_start,
                               .probe = batch->probe};
     neighbours_renew(gate->card); /* somebody who came a moment ago has spoilt the measurement */
-    struct neighbours_busy others = others_busy(gate, stream);
+    bool active;
+    struct neighbours_busy others = others_busy(gate, stream, batch->submitted_ns, &active);
     uint64_t busy_ns = others.worked_ns;
     uint64_t guess_ns = batch->learned_ns + batch->unknown * UNMEASURED_NS;
     done.span.elapsed_ns = measured ? (uint64_t)((double)elapsed_ms * 1e6 + 0.5)
@@ -286,11 +287,11 @@ static int reap_first(struct stream *stream, struct gate *gate) {
     done.unclear = !measured || batch->ambiguous;
     done.bounded = measured && batch->launches == 1;
     if (measured) done.span.elapsed_ns -= way_ns(batch, done.span.elapsed_ns);
-    done.span.contended = batch->contended || busy_ns != batch->others_busy_ns ||
-                          others_active(gate, stream->launches, batch->submitted_ns);
+    done.span.contended = batch->contended || busy_ns != batch->others_busy_ns || active ||
+                          has_mates(gate, stream->launches);
     /* Peers are charged when their batches end, which may be between two of ours: so what they were charged counts from
-     * the end of the batch before. A kernel never measured has no use for that, its peers are those of its own time; and while it ran
-     * theirs may have waited behind it, so only what they were charged is held to be theirs. */
+     * the end of the batch before. A kernel never measured has no use for that, its peers are those of its own time; and
+     * while it ran theirs may have waited behind it, so only what they were charged is held to be theirs. */
     done.span.peers_busy_ns = batch->unknown ? others.charged_ns - batch->others_charged_ns : busy_ns - stream->others_busy_ns;
     done.chained = stream->ended_ns > batch->submitted_ns;
     done.span.peers_meanwhile_ns = busy_ns - (done.chained ? stream->others_busy_ns : batch->others_busy_ns);

@@ -64,17 +64,12 @@ struct gate *gate_of_card(int card) {
     return gate ? gate : make_gate(card);
 }
 
-struct neighbours_busy gate_others_busy(struct gate *gate) {
+struct neighbours_busy gate_others(struct gate *gate, uint64_t since_ns, bool *active) {
     struct surroundings around;
     surroundings_look(gate, &around);
+    *active = surroundings_active(gate, &around, since_ns);
     uint64_t siblings_ns = load(&around.bucket->busy_ns) - load(&gate->busy_ns);
     return (struct neighbours_busy){siblings_ns + around.peers_busy.charged_ns, siblings_ns + around.peers_busy.worked_ns};
-}
-
-bool gate_others_active(struct gate *gate, uint64_t since_ns) {
-    struct surroundings around;
-    surroundings_look(gate, &around);
-    return surroundings_active(gate, &around, since_ns);
 }
 
 static struct throttle_ask ask_now(struct gate *gate, struct gate_pass *pass, uint64_t now_ns) {

@@ -105,9 +105,9 @@ void gate_undo(struct gate *gate, const struct gate_pass *pass);
 uint64_t gate_finish(struct gate *gate, const struct gate_batch *batch, uint64_t next_learned_ns);
 /* Only waits while higher priority has work: for copies. */
 void gate_yield(struct gate *gate);
-/* Sums of the busy time of everybody but this process: a difference over a batch says who else ran. */
-struct neighbours_busy gate_others_busy(struct gate *gate);
-bool gate_others_active(struct gate *gate, uint64_t since_ns);
+/* Sums of the busy time of everybody but this process: a difference over a batch says who else ran. `active`: somebody
+ * has work on the card, or had since then. */
+struct neighbours_busy gate_others(struct gate *gate, uint64_t since_ns, bool *active);
 /* Work of this process may have ended: the page says so. */
 void gate_publish(struct gate *gate, uint64_t now_ns);
 /* The application waits for the card: its page says busy until then, for it cannot say anything meanwhile. */
