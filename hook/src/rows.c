@@ -7,6 +7,7 @@
 #define USED_LAUNCH (1ull << 40) /* row_used: one launch; below it the nanoseconds, of which a row has far fewer */
 #define KNOWN_NS (10 * THROTTLE_MS) /* for so long a learned cost is used without asking for a newer one */
 
+/* Looked at in each launch: without the call that finds a thread's own memory of a library loaded late, which this is not. */
 static __thread struct row {
     CUstream handle;
     struct stream *stream;
@@ -17,7 +18,7 @@ static __thread struct row {
     bool measured;
     struct known_cost *first;
     struct clock_glance from;
-} rows[ROWS];
+} rows[ROWS] __attribute__((tls_model("initial-exec")));
 
 static struct row *row_of(CUstream handle) {
     uint64_t number = (uint64_t)(uintptr_t)handle;
