@@ -43,7 +43,7 @@ def compiler() -> str:
     environment = {**os.environ, "EGPU_CACHE": str(building.cache())}
     command = ["make", "-s", "-C", str(building.HOOK), "release-aarch64"]
     subprocess.run(command, env=environment, check=True, timeout=BUILD_SECONDS_MAX)
-    (python,) = building.cache().glob("zig-*/bin/python")
+    *_, python = sorted(building.cache().glob("zig-*/bin/python"))
     os.environ.setdefault("ZIG_GLOBAL_CACHE_DIR", str(building.cache() / "zig-objects"))
     return f"{python} -m ziglang cc -target aarch64-linux-gnu.{GLIBC}"
 
