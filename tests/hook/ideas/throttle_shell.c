@@ -140,7 +140,7 @@ static void finish(struct world *world, struct process *one, const struct card_o
     look(world, one, true);
     uint64_t busy_ns = others_busy_ns(world, one), unknown = batch->learned_ns == 0;
     struct throttle_span span = {.elapsed_ns = operation->ended_ns - begin_ns, .learned_ns = batch->learned_ns};
-    span.longest_ns = costs_longest(entry, span.learned_ns);
+    span.longest_ns = costs_remembered(entry, span.learned_ns);
     span.contended = batch->contended || busy_ns != batch->others_busy_ns || others_active(world, one, operation->submitted_ns);
     span.peers_busy_ns = busy_ns - (unknown ? batch->others_busy_ns : one->others_busy_ns);
     span.peers_parts = throttle_entitled_parts(&home->limits, one->peers, one->peer_count, now_ns - least(span.elapsed_ns, now_ns));
@@ -182,7 +182,7 @@ static struct throttle_ask ask_now(struct world *world, const struct process *on
     uint64_t now_ns = world->card.now_ns;
     const struct cost_entry *entry = &one->kinds[one->next_kind].cost;
     struct throttle_ask ask = {.now_ns = now_ns, .since_ns = one->asked_ns, .index = (uint32_t)one->container};
-    ask.ahead_ns = costs_longest(entry, work_left_ns(one, now_ns));
+    ask.ahead_ns = costs_remembered(entry, work_left_ns(one, now_ns));
     ask.ahead_launches = one->last - one->first;
     ask.head_ns = one->first == one->last ? 0 : one->batches[one->first % CARD_QUEUE_MAX].learned_ns;
     ask.ahead_unknown = one->unknown > 0;
